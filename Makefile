@@ -1,0 +1,39 @@
+# Two commands: make demo, make test. Each makes its own environment first.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+N ?= 100000
+
+.PHONY: demo test lint types imports unit bench ui clean
+
+$(VENV)/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+demo: $(VENV)/.installed
+	$(BIN)/tierline demo
+
+test: lint types imports unit
+
+lint: $(VENV)/.installed
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+
+types: $(VENV)/.installed
+	$(BIN)/mypy
+
+imports: $(VENV)/.installed
+	$(BIN)/lint-imports
+
+unit: $(VENV)/.installed
+	$(BIN)/pytest -n 2
+
+bench: $(VENV)/.installed
+	$(BIN)/python -m benchmarks.load --students $(N)
+
+ui: $(VENV)/.installed
+	$(BIN)/tierline ui
+
+clean:
+	rm -rf $(VENV) .dagster data build dist .mypy_cache .ruff_cache .pytest_cache

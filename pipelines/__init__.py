@@ -1,0 +1,1 @@
+"""When it runs: Dagster assets, the command line, the simulator."""

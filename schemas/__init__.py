@@ -1,0 +1,1 @@
+"""Contracts: the shape and meaning of every table, layout and policy."""

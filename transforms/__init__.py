@@ -1,0 +1,1 @@
+"""The rules: tables in, tables out; no files, no database, no clock."""

@@ -1,0 +1,1 @@
+"""The stores: where tables live and how they are read and written."""
