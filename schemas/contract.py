@@ -89,7 +89,7 @@ def broken_rules(rows: pl.DataFrame, contract: type[Contract]) -> pl.DataFrame:
             )
             .group_by("column", "rule")
             .len("rows")
-            .cast(schema)  # type: ignore[arg-type]
+            .cast(schema)
             .sort("column", "rule")
         )
     return pl.DataFrame(schema=schema)

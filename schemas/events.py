@@ -280,4 +280,4 @@ EVENT_TYPES: dict[str, EventType] = {
     "FamilyContacted": EventType("context", "contact", _PERSON_RECORD),
     "StudentMerged": EventType("identity", "merged", (Key(("loser_key", "winner_key")),)),
 }
-"""Event types a layout may state. `ScreenerCorrected` and `ScreenerWithdrawn` are later versions of `ScreenerScored`."""
+"""Event types a layout may state; corrections and withdrawals are later versions of `ScreenerScored`."""
