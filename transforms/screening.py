@@ -191,11 +191,11 @@ def choose(tests: pl.LazyFrame, policies: Mapping[str, DistrictPolicy]) -> pl.La
     key. `latest` and `first`: by day, then higher score, smallest key. `median3`: of three or more tests on one
     day, the latest such day, the lower median by score then key; without such a day, `latest`.
     """
-    numbered = tests.with_row_index("test")
+    numbered = tests.with_row_index("test").cache()
     candidates = numbered.filter("is_valid", pl.col("benchmark_window").is_not_null()).select(
         "test", *STUDENT_MEASURE, "natural_key", "occurred_on", "score", "standard_error", "is_growth_measure"
     )
-    counted = candidates.with_columns(rivals=pl.len().over(STUDENT_MEASURE))
+    counted = candidates.with_columns(rivals=pl.len().over(STUDENT_MEASURE)).cache()
     several = _with_rule(counted.filter(pl.col("rivals") > 1), policies)
     growth = pl.col("is_growth_measure").fill_null(False)
     rule = pl.col("rule")
