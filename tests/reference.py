@@ -242,3 +242,42 @@ def reference_primary(tests: Iterable[Row]) -> str | None:
     for test in tests:
         counts[test["measure"]] += 1  # type: ignore[index]
     return min(counts, key=lambda measure: (-counts[measure], measure), default=None)
+
+
+def reference_joined(versions: list[Row], richness: Mapping[str, int]) -> list[list[Row]]:
+    """Versions of one student's day by test, each from the one shown first; ``versions`` are of one test family."""
+    layouts = sorted({v["layout"] for v in versions})
+    if len(layouts) == 1:
+        return [[v] for v in versions]
+    parts = [part for part in ("test_name", "started_at") if all(v[part] is not None for v in versions)]
+    blocks: dict[tuple[Any, ...], list[Row]] = defaultdict(list)
+    for version in versions:
+        blocks[tuple(version[part] for part in parts)].append(version)
+    tests = []
+    for block in blocks.values():
+        by_layout = {
+            layout: sorted((v for v in block if v["layout"] == layout), key=lambda v: (v["score"], v["natural_key"]))
+            for layout in layouts
+        }
+        anchor = min(by_layout, key=lambda name: (-len(by_layout[name]), -richness.get(name, 0), name))
+        slots = [[v] for v in by_layout.pop(anchor)]
+        scores = [slot[0]["score"] for slot in slots]
+        for rows in by_layout.values():
+            free = list(range(len(slots)))
+            waiting = list(rows)
+            if len(rows) < len(slots):
+                for version in rows:
+                    same = [n for n in free if scores[n] == version["score"]]
+                    if same:
+                        slots[same[0]].append(version)
+                        free.remove(same[0])
+                        waiting.remove(version)
+            for place, version in zip(free, waiting, strict=False):
+                slots[place].append(version)
+        tests += slots
+
+    def shown_first(version: Row) -> tuple[Any, ...]:
+        latest = -version["export_at"].timestamp()
+        return latest, -richness.get(version["layout"], 0), version["layout"], version["natural_key"]
+
+    return [sorted(test, key=shown_first) for test in tests]
