@@ -8,12 +8,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
-from schemas.contract import broken_rules, conform
+from schemas.contract import broken_rules, columns, conform
 from schemas.policy import CutRule, DistrictPolicy
 from schemas.projections import ClassMembership, NeedLevel, Projection, ScreeningResult, TierPlacement, WindowRule
 from tests.reference import reference_need, reference_primary
 from tests.tables import EXPORTED, facts, rows, table
+from transforms.membership import class_memberships
 from transforms.placement import need_levels, tier_placements
+from transforms.screening import screening_results
+from transforms.windows import window_rules
 
 
 def district(**settings) -> DistrictPolicy:
@@ -407,3 +410,50 @@ def test_levels_and_tiers_agree_with_the_slow_version_in_any_order(cases, cuts, 
         tier = {"none": 1, "watch": 1, "tier_2": 2, "tier_3": 3}.get(level or "") if status == "tested" else None
         assert row["tier"] == tier
         assert (row["status"] == "tested") == (status == "tested")
+
+
+TWO_DISTRICTS = """
+    district_id | subject_key | measure         | occurred_on | score | percentile | season_slot | standard_error
+    d1          | a           | map_growth_math | 2025-09-10  | 186   | 5          |             | 3.1
+    d1          | a           | map_growth_math | 2025-09-12  | 190   | 20         |             | 3.1
+    d1          | b           | map_growth_math | 2025-09-11  | 190   | 45         |             | 3.1
+    d2          | a           | map_growth_math | 2025-09-20  | 186   | 15         |             | 3.1
+    d2          | a           | map_growth_math | 2026-02-12  | 190   | 20         | Feb-Mar     | 3.1
+"""
+TWO_ROSTERS = """
+    event_type      | district_id | subject_key | class_id | begin_on   | subject_codes
+    StudentEnrolled | d1          | a           | c        | 2025-08-20 |
+    StudentEnrolled | d1          | b           | c        | 2025-09-12 |
+    ClassListed     | d1          |             | c        |            | 02052
+    StudentEnrolled | d2          | a           | c        | 2025-09-20 |
+    ClassListed     | d2          |             | c        |            | 110
+"""
+
+
+def test_many_districts_in_one_pass_give_what_each_gives_alone():
+    policies = {"d1": POLICY, "d2": district(season_names={"Feb-Mar": "winter"}, math_codes=("11",))}
+    known = facts(screening=TWO_DISTRICTS, roster=TWO_ROSTERS)
+
+    def chain(given_facts: dict[str, pl.LazyFrame]) -> list[pl.DataFrame]:
+        tests = screening_results(given_facts, policies, {}).collect().lazy()
+        dates = window_rules(tests, policies).collect().lazy()
+        members = class_memberships(given_facts, dates, policies).collect().lazy()
+        levels = need_levels(tests, members, dates, given_facts, policies).collect().lazy()
+        tiers = tier_placements(levels, tests, members, dates, given_facts, policies)
+        return [each.collect() for each in (tests, dates, members, levels, tiers)]
+
+    together = chain(known)
+    alone = [
+        chain({name: rows.filter(pl.col("district_id") == name_of) for name, rows in known.items()})
+        for name_of in policies
+    ]
+    for whole, first, second in zip(together, *alone, strict=True):
+        order = [name for name in whole.columns if whole.schema[name] != columns(ScreeningResult)["strands"]]
+        assert_frame_equal(whole.sort(order), pl.concat([first, second]).sort(order))
+    assert together[2].sort("district_id", "benchmark_window", "subject_key").select(
+        "district_id", "benchmark_window", "subject_key", "class_id", "class_basis"
+    ).rows() == [
+        ("d1", "fall", "a", "c", "subject_code"),
+        ("d2", "fall", "a", "c", "subject_code"),
+        ("d2", "winter", "a", "c", "subject_code"),
+    ]
