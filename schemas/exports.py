@@ -68,6 +68,7 @@ class Column(_Model):
     """Inside a block: take the column right at the header that opens the block."""
     min: float | None = None
     max: float | None = None
+    """Of a number; of a day: how many days after the export it may lie (400 unless given)."""
     split: str | None = None
     """Separator of lists in one cell; kept joined by `;` in sorted order."""
     where: dict[str, tuple[str, ...]] = {}

@@ -299,7 +299,7 @@ class _Parse:
         prefix = str(number) if fact.strands else "r"
         parsed = self.typed.filter(pl.col(f"state.{number}") == "fact")
         lists = self.cells.strand_lists(parsed, prefix, schema["strands"])
-        if lists.height == built.height:  # a join copies every list; most files need none
+        if lists["source_line"].equals(built["source_line"]):  # a join copies every list; most files need none
             return built.with_columns(lists["strands"])
         return built.join(lists, on="source_line", how="left", maintain_order="left")
 
