@@ -361,6 +361,7 @@ class IngestLedger(Contract):
     layout: pl.String = field("Layout that read it; null where none was recognised.")
     status: pl.String = field("loaded or held.", isin=["loaded", "held"], nullable=False)
     held_rule: pl.String = field("Rule that held the file.")
+    held_against: pl.String = field("Hash of the layouts, aliases, roster and policy it was held under.")
     message: pl.String = field("What was wrong or noteworthy, where, and what to do.")
     export_at: UTC = field("When the source exported it.")
     received_on: pl.Date = field("Day it was received, where a backfill declares one.")
