@@ -86,12 +86,12 @@ def _first(event_type: str, of: Callable[[Key], pl.Expr]) -> pl.Expr:
 def identify(facts: pl.DataFrame, family: str, secret: bytes, leave_out: Sequence[str] = ()) -> pl.DataFrame:
     """Give each fact of one file its `natural_key` and `content_hash`, and mark exact repeats.
 
-    Adds `is_repeat`: another row of the file states the same fact with the same content on an earlier line.
+    Adds `is_repeat`: an earlier line or slot of the file states the same fact with the same content.
     Facts whose key ends in an ordinal are counted in the order of their content, so that the order of rows
     in a file changes nothing.
 
     Args:
-        facts: Rows of one family: `event_type`, `subject_key`, `source_line`, envelope facts and payload.
+        facts: Rows of one family: `event_type`, `subject_key`, `source_line`, `slot`, envelope facts and payload.
         family: Their family.
         secret: The home's secret.
         leave_out: Columns this layout does not hash.
@@ -107,14 +107,12 @@ def identify(facts: pl.DataFrame, family: str, secret: bytes, leave_out: Sequenc
         here = pl.col("event_type") == each
         base = pl.when(here).then(key_text(each)).otherwise(base)
         ordinal = pl.when(here).then(counts_ordinal(each)).otherwise(ordinal)
-    keyed = facts.with_columns(
+    keyed = facts.sort("source_line", "slot").with_columns(
         _key=base,
         _ordinal=ordinal,
         content_hash=keyed_hash(content_text(family, leave_out), secret),
     )
-    keyed = keyed.with_columns(
-        is_repeat=pl.col("source_line") != pl.col("source_line").min().over("_key", "content_hash")
-    )
+    keyed = keyed.with_columns(is_repeat=~pl.struct("_key", "content_hash").is_first_distinct())
     rank = (
         pl.when(pl.col("_ordinal") & (pl.col("content_hash").n_unique().over("_key") > 1))
         .then(pl.col("content_hash").rank("dense").over("_key"))
