@@ -80,6 +80,7 @@ class ScreeningResult(Projection):
     chosen_reason: pl.String = field("Rule that chose the test, or why it was not chosen.")
     layout: pl.String = field("Layout of the latest export that shows the test.")
     exports: pl.Int64 = field("Layouts that show the test.")
+    first_export_at: UTC = field("Earliest export that shows the test as it stands; frozen rules go by it.")
 
     class Config:
         unique = ["district_id", "natural_key"]
