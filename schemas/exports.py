@@ -39,8 +39,6 @@ class Column(_Model):
 
     headers: tuple[str, ...] = ()
     """Vendor headers; the first is today's name, the others are known aliases. The first present wins."""
-    coalesce: bool = False
-    """All of `headers` are read, and each row takes its first cell that is not blank; none of them is an alias."""
     pattern: str | None = None
     """Inside a block: regular expression found in the header. Elsewhere: the part of the cell to take (group 1)."""
     type: ColumnType = "text"
