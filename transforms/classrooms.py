@@ -73,7 +73,7 @@ def class_decisions(
     Raises:
         UnknownDistrict: a district with classes has no policy.
     """
-    counted = with_rules(count_classes(memberships, needs).collect(), policies)
+    counted = with_rules(count_classes(memberships, needs).collect(engine="streaming"), policies)
     rows = pool(in_scope(counted), quality.collect())
     decided = decide(judge(rows)).join(
         need_cuts(rows, policies), on=[*DISTRICT_GRADE, "reference_on"], nulls_equal=True
