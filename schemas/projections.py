@@ -1,0 +1,404 @@
+"""State of students, cycles and classes, derived from the log: what each projection table means."""
+
+import polars as pl
+
+from schemas.contract import Contract, field
+from schemas.events import STRANDS, UTC
+
+SEASONS = ("fall", "winter", "spring")
+NEED_LEVELS = ("none", "watch", "tier_2", "tier_3")
+STATUSES = ("tested", "absent", "refused", "exempt_alternate", "invalid", "untested")
+LEVELS = (
+    "NONE",
+    "STUDENT",
+    "WATCH",
+    "CLASSROOM",
+    "CLASSROOM_OR_SYSTEM",
+    "SYSTEM",
+    "SYSTEM+CLASSROOM",
+    "LOW_COVERAGE",
+    "TOO_SMALL",
+    "SYSTEM_DATA",
+)
+RESPONSES = (
+    "adequate",
+    "questionable",
+    "poor",
+    "dose_unknown",
+    "insufficient_dose",
+    "insufficient_data",
+)
+
+
+class Projection(Contract):
+    """Columns of every projection row."""
+
+    district_id: pl.String = field("District.", nullable=False)
+    school_year: pl.String = field("Ending year of the school year.", nullable=False)
+    input_id: pl.String = field("Hash of everything this partition was computed from.", nullable=False)
+
+
+class WindowRule(Projection):
+    """Benchmark windows in force. One row per district, school year and window."""
+
+    benchmark_window: pl.String = field("fall, winter or spring.", isin=SEASONS, nullable=False)
+    begins_on: pl.Date = field("First day, where the district configures ranges.")
+    ends_on: pl.Date = field("Last day, where the district configures ranges.")
+    reference_on: pl.Date = field("Day that decides who is in which class.")
+    reference_source: pl.String = field("`configured`, or `median_test_day` of valid math tests.")
+    policy_version: pl.String = field("Version of the policy that decided.")
+
+    class Config:
+        unique = ["district_id", "school_year", "benchmark_window"]
+
+
+class ScreeningResult(Projection):
+    """Every math test. One row per test of a student; exports of one test by several layouts are one row."""
+
+    subject_key: pl.String = field("Student.", nullable=False)
+    measure: pl.String = field("Screening measure.", nullable=False)
+    benchmark_window: pl.String = field("fall, winter or spring; null outside every window.", isin=SEASONS)
+    window_source: pl.String = field("range, label, date or outside: what placed the test in its window.")
+    natural_key: pl.String = field("Key of the test in the log; the smallest where several layouts show it.")
+    occurred_on: pl.Date = field("Local day of the test.")
+    started_at: pl.String = field("Local start time, where exported.")
+    school_id: pl.String = field("School as the export names it.")
+    grade: pl.String = field("Grade at the test, as exported.")
+    test_name: pl.String = field("Name of the test.")
+    score: pl.Float64 = field("Score, in the unit of the measure.")
+    standard_error: pl.Float64 = field("Standard error of the score, in the unit of `standard_error_unit`.")
+    standard_error_unit: pl.String = field("`score` or `rasch`.")
+    rasch_score: pl.Float64 = field("Score on the Rasch scale.")
+    percentile: pl.Float64 = field("National percentile rank as exported.", ge=0, le=100)
+    norm_version: pl.String = field("Norms behind the percentile.")
+    placement: pl.String = field("Vendor's own label.")
+    strands: STRANDS = field("Strand scores.")
+    is_growth_measure: pl.Boolean = field("Whether the vendor counts this test for growth.")
+    is_valid: pl.Boolean = field("False for a test that is withdrawn, invalid or has no score.", nullable=False)
+    invalid_reason: pl.String = field("Why a test is not valid.")
+    is_chosen: pl.Boolean = field("Whether this test stands for the student in its window.", nullable=False)
+    chosen_reason: pl.String = field("Rule that chose the test, or why it was not chosen.")
+    layout: pl.String = field("Layout of the latest export that shows the test.")
+    exports: pl.Int64 = field("Layouts that show the test.")
+    first_export_at: UTC = field("Earliest export that shows the test as it stands; frozen rules go by it.")
+
+    class Config:
+        unique = ["district_id", "natural_key"]
+
+
+class ClassMembership(Projection):
+    """Math class of each enrolled student on a window's reference date. One row per student, school year and window."""
+
+    subject_key: pl.String = field("Student.", nullable=False)
+    benchmark_window: pl.String = field("Benchmark window.", isin=SEASONS, nullable=False)
+    reference_on: pl.Date = field("Reference date of the window.", nullable=False)
+    school_id: pl.String = field("School of the class, else of any enrolment.")
+    grade: pl.String = field("Grade of the student at the reference date, else of the class.")
+    class_id: pl.String = field("Math class; null where there is no math section.")
+    class_basis: pl.String = field(
+        "subject_code, title, homeroom or no_math_section: the rule that found the class.", nullable=False
+    )
+    section_type: pl.String = field("regular, remedial or advanced; unknown counts as regular.")
+    is_section_type_known: pl.Boolean = field("False where no pattern matched and regular was assumed.")
+    is_mobile: pl.Boolean = field("Began in the school after the class did and less than 20 school days before.")
+    in_two_classes: pl.Boolean = field("Enrolled in two math classes on the reference date.")
+    is_alternate_assessment: pl.Boolean = field("Takes an alternate assessment and leaves the roster count.")
+
+    class Config:
+        unique = ["district_id", "school_year", "benchmark_window", "subject_key"]
+
+
+class NeedLevel(Projection):
+    """What each measure says of each student. One row per student, school year, window and measure."""
+
+    subject_key: pl.String = field("Student.", nullable=False)
+    benchmark_window: pl.String = field("Benchmark window.", isin=SEASONS, nullable=False)
+    measure: pl.String = field("Screening measure.", nullable=False)
+    status: pl.String = field("tested, or why there is no valid test.", isin=STATUSES)
+    score: pl.Float64 = field("Score of the chosen test.")
+    standard_error: pl.Float64 = field("Standard error of the chosen test.")
+    standard_error_unit: pl.String = field("`score` or `rasch`.")
+    percentile: pl.Float64 = field("National percentile of the chosen test.")
+    placement: pl.String = field("Vendor's label of the chosen test.")
+    grade: pl.String = field("Grade at the test, else at the reference date.")
+    need_level: pl.String = field("none, watch, tier_2 or tier_3; null where the rule cannot say.", isin=NEED_LEVELS)
+    is_in_need: pl.Boolean = field("Below the class-need cut; null where the rule cannot say.")
+    rule: pl.String = field("Cut rule that decided.")
+    rule_version: pl.String = field("Date from which that rule is valid, and the policy version.")
+    natural_key: pl.String = field("Chosen test.")
+
+    class Config:
+        unique = ["district_id", "school_year", "benchmark_window", "measure", "subject_key"]
+
+
+class TierPlacement(Projection):
+    """The support tier recommended for each student. One row per student, school year and window."""
+
+    subject_key: pl.String = field("Student.", nullable=False)
+    benchmark_window: pl.String = field("Benchmark window.", isin=SEASONS, nullable=False)
+    school_id: pl.String = field("School on the reference date; as the export names it without a roster.")
+    grade: pl.String = field("Grade on the reference date.")
+    class_id: pl.String = field("Math class on the reference date.")
+    measure: pl.String = field("Primary measure that decided; null where the student has no valid test.")
+    status: pl.String = field("tested, or why there is no valid test.", isin=STATUSES)
+    need_level: pl.String = field("none, watch, tier_2 or tier_3.", isin=NEED_LEVELS)
+    tier: pl.Int8 = field("Recommended tier: 1 core, 2 small group, 3 intensive; null where untested.", isin=[1, 2, 3])
+    assigned_tier: pl.Int8 = field("Latest tier a team decided by the reference date.", isin=[1, 2, 3])
+    reason: pl.String = field("Why this tier is recommended.")
+    rule: pl.String = field("Cut rule that decided.")
+    rule_version: pl.String = field("Version of that rule.")
+    measures: pl.Int64 = field("Measures with a valid test in the window.")
+
+    class Config:
+        unique = ["district_id", "school_year", "benchmark_window", "subject_key"]
+
+
+class Cycle(Projection):
+    """Intervention cycles. One row per group cycle."""
+
+    cycle_id: pl.String = field("Cycle as the source names it.", nullable=False)
+    school_id: pl.String = field("School.")
+    group_id: pl.String = field("Group.")
+    tier: pl.Int8 = field("Tier of the support.")
+    concept: pl.String = field("Concept on a learning progression.")
+    intervention: pl.String = field("Intervention or programme.")
+    measure: pl.String = field("Progress-monitoring measure.")
+    parent_goal: pl.String = field("Longer goal the cycle belongs to.")
+    opened_on: pl.Date = field("First day.")
+    planned_end_on: pl.Date = field("Last planned day.")
+    closed_on: pl.Date = field("Day it was closed; null while open.")
+    close_reason: pl.String = field("completed, abandoned or other.")
+    state: pl.String = field("open, overdue, closed or abandoned.")
+    planned_days: pl.Int64 = field("Days from opening to planned end.")
+    is_length_out_of_range: pl.Boolean = field("Planned outside 21 to 42 days; null where no end was planned.")
+    members: pl.Int64 = field("Students who were ever in the cycle.")
+    planned_sessions: pl.Int64 = field("Sessions planned when it opened, else scheduled.")
+    scheduled_sessions: pl.Int64 = field("Sessions scheduled.")
+    held_sessions: pl.Int64 = field("Sessions held.")
+    cancelled_sessions: pl.Int64 = field("Sessions cancelled.")
+    planned_minutes: pl.Float64 = field("Minutes planned; null where not recorded.")
+    held_minutes: pl.Float64 = field("Minutes held; null where any held session lacks them.")
+    delivery_share: pl.Float64 = field("Sessions held of those planned; null where none was planned.")
+    fidelity_share: pl.Float64 = field("Mean fidelity of held sessions; null where never observed.")
+
+    class Config:
+        unique = ["district_id", "school_year", "school_id", "cycle_id"]
+
+
+class CycleOutcome(Projection):
+    """What a cycle did for one student. One row per cycle and student."""
+
+    cycle_id: pl.String = field("Cycle.", nullable=False)
+    subject_key: pl.String = field("Student.", nullable=False)
+    school_id: pl.String = field("School.")
+    measure: pl.String = field("Progress-monitoring measure.")
+    joined_on: pl.Date = field("Day the student joined.")
+    left_on: pl.Date = field("Day the student left; null while in the cycle or at its close.")
+    leave_reason: pl.String = field("regrouped, moved, exited or other.")
+    baseline: pl.Float64 = field("Starting score: recorded, else median of the first probes of week 1.")
+    goal_score: pl.Float64 = field("Goal score.")
+    planned_sessions: pl.Int64 = field("Sessions planned while the student was a member; null where not known.")
+    held_sessions: pl.Int64 = field("Of these, held.")
+    attended_sessions: pl.Int64 = field("Of these, attended; null where attendance was not recorded.")
+    planned_minutes: pl.Float64 = field("Minutes planned while a member; null where not known.")
+    attended_minutes: pl.Float64 = field("Minutes attended; null where any attended session lacks them.")
+    delivery_share: pl.Float64 = field("Held of planned.")
+    attendance_share: pl.Float64 = field("Attended of held.")
+    dose_share: pl.Float64 = field("Minutes attended of minutes planned; null where either is not known.")
+    fidelity_share: pl.Float64 = field("Mean fidelity of held sessions; null where never observed.")
+    probes: pl.Int64 = field("Days with a probe in the cycle's measure.")
+    weeks_with_evidence: pl.Int64 = field("Weeks of the cycle with at least one evidence note.")
+    level_end: pl.Float64 = field("Median of the last three probe days.")
+    aim_at_level_end: pl.Float64 = field("Aim line at the median time of those three.")
+    is_goal_met_recorded: pl.Boolean = field("A GoalMet was recorded.")
+    is_goal_met_measured: pl.Boolean = field(
+        "The last two probe days reach the goal; null below two probes or no goal."
+    )
+    goal_slope: pl.Float64 = field("Slope from baseline to goal, per week.")
+    slope: pl.Float64 = field("OLS slope of the probes, per week.")
+    p_slope_at_least_goal: pl.Float64 = field("Probability that the slope is at least the goal slope.")
+    peer_slope: pl.Float64 = field("Expected slope of peers; null where no norm exists.")
+    response: pl.String = field("Response class.", isin=RESPONSES)
+    reason: pl.String = field("Rule that decided the response class.")
+
+    class Config:
+        unique = ["district_id", "school_year", "cycle_id", "subject_key"]
+
+
+class Progress(Projection):
+    """Slope of the probes and its error. One row per cycle, student and measure."""
+
+    cycle_id: pl.String = field("Cycle.", nullable=False)
+    subject_key: pl.String = field("Student.", nullable=False)
+    measure: pl.String = field("Progress-monitoring measure.", nullable=False)
+    probes: pl.Int64 = field("Days with a probe; several of one day count by their median.")
+    first_on: pl.Date = field("First probe day.")
+    last_on: pl.Date = field("Last probe day.")
+    intercept: pl.Float64 = field("OLS score at the start of the cycle; null below 2 probe days.")
+    slope: pl.Float64 = field("OLS slope per week; null below 2 probe days.")
+    slope_standard_error: pl.Float64 = field("Standard error of the slope; null below 3 probe days.")
+    slope_low: pl.Float64 = field("Lower end of the 95 % t interval.")
+    slope_high: pl.Float64 = field("Upper end of the 95 % t interval.")
+    goal_slope: pl.Float64 = field("Slope from baseline to goal, per week.")
+    p_slope_at_least_goal: pl.Float64 = field("Probability that the slope is at least the goal slope.")
+    slope_status: pl.String = field("none, descriptive, provisional or decision, by number of probe days.")
+
+    class Config:
+        unique = ["district_id", "school_year", "cycle_id", "subject_key", "measure"]
+
+
+class ClassDecision(Projection):
+    """Is it the student, the classroom, the system, or too little data? One row per class, measure and window."""
+
+    benchmark_window: pl.String = field("Benchmark window.", isin=SEASONS, nullable=False)
+    measure: pl.String = field("Screening measure.", nullable=False)
+    school_id: pl.String = field("School.", nullable=False)
+    class_id: pl.String = field("Math class.", nullable=False)
+    class_label: pl.String = field("Name shown outside the vault, such as `Grade 4, class B`.")
+    grade: pl.String = field("Grade of most members.")
+    section_type: pl.String = field("regular, remedial or advanced.")
+    enrolled: pl.Int64 = field("Members on the reference date less mobile and alternate-assessment students.")
+    tested: pl.Int64 = field("Of these, with a valid test that the rule can judge.")
+    mobile: pl.Int64 = field("Mobile members, listed for help and not counted.")
+    coverage: pl.Float64 = field("Tested of enrolled; null where nobody is enrolled.")
+    in_need: pl.Int64 = field("Tested students below the class-need cut.")
+    recommended: pl.Int64 = field("Tested students whose need level is tier 2 or 3.")
+    need_share: pl.Float64 = field("In need of tested; null where nobody is tested.")
+    guidance_band: pl.String = field(
+        "Colorado guidance by the raw share: <10, 10-20 or >20.", isin=["<10", "10-20", ">20"]
+    )
+    interval_low: pl.Float64 = field("Lower end of the 95 % Jeffreys interval of the need share.")
+    interval_high: pl.Float64 = field("Upper end of the 95 % Jeffreys interval of the need share.")
+    p_above: pl.Float64 = field("Probability that the underlying need rate is above tau (Jeffreys prior).")
+    bound_low: pl.Float64 = field("Need share if no untested student were in need.")
+    bound_high: pl.Float64 = field("Need share if every untested student were in need.")
+    bound_verdict: pl.String = field("above, not_above or ambiguous, whatever the untested are.")
+    tau: pl.Float64 = field("Need rate above which whole-class instruction is looked at.")
+    need_cut: pl.String = field("Class-need cut, such as `PR<20`.")
+    p_grade_above: pl.Float64 = field("Same probability for the pooled grade of the school.")
+    grade_tested: pl.Int64 = field("Tested in the pooled grade of the school.")
+    grade_in_need: pl.Int64 = field("In need in the pooled grade of the school.")
+    grade_coverage: pl.Float64 = field("Coverage of the school's grade over all its classes.")
+    p_above_peers: pl.Float64 = field(
+        "Probability that this class is above the rest of its grade, else of the district."
+    )
+    level: pl.String = field("Level of the answer.", isin=LEVELS, nullable=False)
+    reason: pl.String = field("Code of the rule that decided.", nullable=False)
+
+    class Config:
+        unique = ["district_id", "school_year", "benchmark_window", "measure", "class_id"]
+
+
+class SchoolSignal(Projection):
+    """System signals of a school, each with its n; null where nothing was supplied. One row per school and window."""
+
+    benchmark_window: pl.String = field("Benchmark window.", isin=SEASONS, nullable=False)
+    school_id: pl.String = field("School.", nullable=False)
+    enrolled: pl.Int64 = field("Students enrolled on the reference date.")
+    tested: pl.Int64 = field("Of these, with a valid test of the primary measure.")
+    coverage: pl.Float64 = field("Tested of enrolled.")
+    no_math_section: pl.Int64 = field("Students without a math class.")
+    in_two_classes: pl.Int64 = field("Students in two math classes.")
+    recommended: pl.Int64 = field("Students recommended tier 2 or 3.")
+    served: pl.Int64 = field("Of these, in an open cycle during the window; null where no cycles are supplied.")
+    unserved_need_share: pl.Float64 = field("Recommended students without a cycle.")
+    planned_sessions: pl.Int64 = field("Sessions planned in cycles open in the window.")
+    held_sessions: pl.Int64 = field("Of these, held.")
+    delivery_share: pl.Float64 = field("Held of planned.")
+    cycles: pl.Int64 = field("Cycles open in the window; null where no cycles are supplied.")
+    overdue_cycle_share: pl.Float64 = field("Of these, overdue.")
+    conclusive_cycle_share: pl.Float64 = field("Of their student outcomes, those with a conclusion.")
+    families_contacted: pl.Int64 = field("Recommended students with a family contact; null where none are supplied.")
+    family_contact_share: pl.Float64 = field("Of recommended students.")
+    referrals: pl.Int64 = field("Teacher referrals; null where none are supplied.")
+    referral_agreement: pl.Float64 = field("Of these, placed below the cut by the screener.")
+    failed_checks: pl.Int64 = field("Quality rules that failed for the school.")
+    is_system_data: pl.Boolean = field("Data of the school are too thin or failed a blocking rule.")
+
+    class Config:
+        unique = ["district_id", "school_year", "benchmark_window", "school_id"]
+
+
+class QualityResult(Projection):
+    """Outcome of every quality rule. One row per district, school year, school, subject and rule."""
+
+    stage: pl.String = field("exports, events, projections or marts.", nullable=False)
+    tool: pl.String = field("pandera, great_expectations, reconciliation or rule.", nullable=False)
+    about: pl.String = field("Table, layout or measure the rule is about.", nullable=False)
+    school_id: pl.String = field("School, where the rule is about one.")
+    rule: pl.String = field("Name of the rule.", nullable=False)
+    is_blocking: pl.Boolean = field("Whether a failure holds the file or district-year.", nullable=False)
+    is_passed: pl.Boolean = field("Whether the rule holds.", nullable=False)
+    rows: pl.Int64 = field("Rows that break it.", nullable=False)
+    observed: pl.Float64 = field("Rate or count the rule looked at, where it has one.")
+
+
+PROJECTIONS: tuple[type[Projection], ...] = (
+    WindowRule,
+    ScreeningResult,
+    ClassMembership,
+    NeedLevel,
+    TierPlacement,
+    Cycle,
+    CycleOutcome,
+    Progress,
+    ClassDecision,
+    SchoolSignal,
+    QualityResult,
+)
+"""Every projection, in the order in which they are computed."""
+
+
+class IngestLedger(Contract):
+    """What became of every file. One row per batch and attempt, written last; a batch without one does not exist."""
+
+    batch_id: pl.String = field("Hash of the file's bytes, district, layout and alias version.", nullable=False)
+    attempt: pl.Int64 = field(
+        "1 for the first reading; parked rows are read again as the next attempt.", nullable=False
+    )
+    district_id: pl.String = field("District.", nullable=False)
+    file: pl.String = field("Path below the landing folder, with `!member` for archives.", nullable=False)
+    file_bytes: pl.Int64 = field("Size of the file.")
+    layout: pl.String = field("Layout that read it; null where none was recognised.")
+    status: pl.String = field("loaded or held.", isin=["loaded", "held"], nullable=False)
+    held_rule: pl.String = field("Rule that held the file.")
+    held_against: pl.String = field("Hash of the layouts, aliases, roster and policy it was held under.")
+    message: pl.String = field("What was wrong or noteworthy, where, and what to do.")
+    export_at: UTC = field("When the source exported it.")
+    received_on: pl.Date = field("Day it was received, where a backfill declares one.")
+    recorded_at: UTC = field("When this row was written: strictly increasing within a home.", nullable=False)
+    school_years: pl.String = field("School years it touched, separated by `;`.")
+    data_rows: pl.Int64 = field("Data rows of the file.", nullable=False)
+    parsed: pl.Int64 = field("Rows read as facts.")
+    rejected: pl.Int64 = field("Rows that could not be read.")
+    out_of_scope: pl.Int64 = field("Rows of other subjects or tests.")
+    parked: pl.Int64 = field("Rows waiting for a roster match.")
+    erased: pl.Int64 = field("Rows of erased students.")
+    duplicate_in_file: pl.Int64 = field("Rows that repeat another row of the file.")
+    slots: pl.Int64 = field("Fact slots of a row.")
+    facts_appended: pl.Int64 = field("Facts not known before.")
+    facts_corrected: pl.Int64 = field("Facts known with other content.")
+    facts_unchanged: pl.Int64 = field("Facts known with the same content.")
+    facts_empty: pl.Int64 = field("Slots without a fact.")
+    facts_rejected: pl.Int64 = field("Slots that could not be read.")
+    match_column: pl.String = field("Header of the id column that matched the roster best.")
+    match_id_type: pl.String = field("Known id type it matched.")
+    match_rate: pl.Float64 = field("Share of the file's students found in the roster by it.")
+    renamed_columns: pl.String = field("Known renames, as `today's name = name in the file`, separated by `;`.")
+    new_columns: pl.String = field("Headers no layout knows, separated by `;`.")
+    home_fingerprint: pl.String = field("Fingerprint of the secret that keyed the hashes.", nullable=False)
+
+    class Config:
+        unique = ["batch_id", "attempt"]
+
+
+class RejectedRow(Contract):
+    """Rows and slots that could not be read. One row per broken column of a row."""
+
+    batch_id: pl.String = field("The file.", nullable=False)
+    attempt: pl.Int64 = field("Attempt.", nullable=False)
+    district_id: pl.String = field("District.", nullable=False)
+    source_line: pl.Int64 = field("Physical line where the record starts.")
+    slot: pl.Int32 = field("Fact slot; null where the whole row is rejected.")
+    column: pl.String = field("Header of the column; null where the line itself is broken.")
+    rule: pl.String = field("Rule that it breaks.", nullable=False)
