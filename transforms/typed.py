@@ -75,6 +75,8 @@ class Typed:
                     text = pl.lit(slot.captured[name] or None, dtype=pl.String)
                 elif name in slot.positions:
                     text = pl.col(f"c{slot.positions[name]}")
+                elif column.required:  # only JSON Lines may lack it, and then no line has it
+                    text = pl.lit(None, dtype=pl.String)
                 made += self._cell(f"{number}.{name}", plain, text, self._where(column), False)
                 self._named(f"{number}.{name}", slot.positions.get(name), name)
             made += self._strand_cells(str(number), slot.fact.strands, slot.strands)
