@@ -1,15 +1,13 @@
 """Facts of cycles written by hand, and slow, obvious versions of the rules to compare with."""
 
 from datetime import date, datetime, timedelta
-from statistics import median
 from typing import Any
 
 import polars as pl
-from scipy import stats
 
 from schemas.contract import columns
 from schemas.events import FAMILIES
-from schemas.policy import CycleRule, DistrictPolicy
+from schemas.policy import DistrictPolicy
 
 OPENED = date(2025, 9, 1)
 DISTRICT = "d1"

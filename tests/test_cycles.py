@@ -1,7 +1,6 @@
 """Cycles and their outcomes."""
 
 import json
-from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -12,22 +11,15 @@ from reference_cycles import (
     attended,
     cancelled,
     closed,
-    day,
-    evidence,
     facts,
-    goal_met,
     held,
     joined,
-    left,
     opened,
     probe,
     scheduled,
-    tutored,
 )
 
-from schemas.contract import broken_rules
-from schemas.projections import Cycle, CycleOutcome, Progress
-from transforms.cycles import CycleTables, cycle_findings, cycle_outcomes, cycle_tables, cycles, progress
+from transforms.cycles import CycleTables, cycle_tables
 
 VECTORS = json.loads((Path(__file__).parent / "data/vectors/07_cycle_outcome.json").read_text())["cases"]
 

@@ -51,7 +51,7 @@ class Refused:
     message: str
 
 
-class Refusal(Exception):  # noqa: N818
+class Refusal(Exception):
     def __init__(self, name: str, rule: str, advice: str) -> None:
         self.refused = Refused(name, rule, f"{name}: {advice}")
         super().__init__(self.refused.message)

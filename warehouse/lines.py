@@ -25,7 +25,7 @@ Lines = npt.NDArray[np.int64]
 Flags = npt.NDArray[np.bool_]
 
 
-class UnreadableExport(Exception):  # noqa: N818
+class UnreadableExport(Exception):
     """A file that cannot be read at all: what is wrong, where, and what to do. Never holds a cell."""
 
 
