@@ -88,22 +88,12 @@ class Typed:
                 at = slot.positions.get(name)
                 text = None if at is None else self._given[f"c{at}"]
                 if name in slot.captured:
-<<<<<<< HEAD
                     text = pl.repeat(slot.captured[name] or None, self._given.height, dtype=pl.String, eager=True)
+                elif text is None and column.required:  # only JSON Lines may lack it, and then no line has it
+                    text = pl.repeat(None, self._given.height, dtype=pl.String, eager=True)
                 self._add(f"{number}.{name}", of_header, text)
                 self._named(f"{number}.{name}", at, name)
             self._read_strands(str(number), slot.fact.strands, slot.strands)
-=======
-                    text = pl.lit(slot.captured[name] or None, dtype=pl.String)
-                elif name in slot.positions:
-                    text = pl.col(f"c{slot.positions[name]}")
-                elif column.required:  # only JSON Lines may lack it, and then no line has it
-                    text = pl.lit(None, dtype=pl.String)
-                made += self._cell(f"{number}.{name}", plain, text, self._where(column), False)
-                self._named(f"{number}.{name}", slot.positions.get(name), name)
-            made += self._strand_cells(str(number), slot.fact.strands, slot.strands)
-        return made
->>>>>>> layouts
 
     def _read_strands(self, prefix: str, strands: Sequence[Strand], places: Sequence[dict[str, int]]) -> None:
         for number, (strand, place) in enumerate(zip(strands, places, strict=True)):
