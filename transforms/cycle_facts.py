@@ -23,7 +23,7 @@ _CYCLE_COLUMNS = (
     *("baseline", "goal_score", "leave_reason", "close_reason"),
 )
 _SESSION_COLUMNS = (
-    *("event_type", *PLACE, "subject_key", "occurred_on", "starts_at", "planned_minutes", "held_minutes"),
+    *("event_type", *PLACE, "subject_key", "occurred_on", "export_at", "starts_at", "planned_minutes", "held_minutes"),
     *("fidelity_share", "attendance", "attended_minutes", "tutor_key", "measure", "score", "goal_score"),
 )
 _PLANS = ("SessionScheduled", "SessionCancelled")
@@ -163,13 +163,9 @@ def _years(cycle: pl.DataFrame, session: pl.DataFrame) -> pl.DataFrame:
 
     Sessions scheduled or cancelled are plans, which may lie ahead, and do not move it.
     """
-    day = pl.when(~pl.col("event_type").is_in(_PLANS)).then("on")
-    return (
-        pl.concat([cycle.select(*YEAR, "event_type", "on"), session.select(*YEAR, "event_type", "on")])
-        .group_by(YEAR)
-        .agg(known_through=day.max())
-        .sort(YEAR)
-    )
+    day = pl.when(~pl.col("event_type").is_in(_PLANS)).then("on").max()
+    told = [rows.group_by(YEAR).agg(known_through=day) for rows in (cycle, session)]
+    return pl.concat(told).group_by(YEAR).agg(pl.col("known_through").max()).sort(YEAR)
 
 
 def _openings(cycle: pl.DataFrame, year: pl.DataFrame, policies: Mapping[str, DistrictPolicy]) -> pl.DataFrame:
@@ -266,56 +262,74 @@ def _members(
     the name and the student are the key of an outcome.
     """
     who = [*YEAR, "cycle_id", "subject_key"]
-    joined = (
+    asked = (
         placed.filter(pl.col("subject_key").is_not_null())
         .drop("cycle_id")
         .join(opening.select("cycle_no", "cycle_id", "opened_on"), on="cycle_no")
         .with_columns(pl.coalesce("on", "opened_on"))
-        .sort("on", "export_at", "natural_key", nulls_last=True)
-        .with_columns(last=pl.col("cycle_no").sort_by("on", "cycle_no").last().over(who))
+        .sort("on", "export_at", "natural_key", "cycle_no", nulls_last=True)
     )
-    twice = joined.filter(pl.col("cycle_no") != pl.col("last"))
-    joined = joined.filter(pl.col("cycle_no") == pl.col("last"))
-    choice = joined.select(*who, "cycle_no").unique()
+    chosen = (
+        asked.unique(who, keep="last", maintain_order=True)
+        .select(*who, "cycle_no")
+        .sort("cycle_no", "subject_key")
+        .with_row_index("member_no")
+    )
+    joined = asked.join(chosen, on=[*who, "cycle_no"], maintain_order="left")
+    twice = asked.join(chosen, on=[*who, "cycle_no"], how="anti")
 
     later = cycle.filter(pl.col("event_type").is_in(["StudentLeft", "GoalMet"]))
     unnamed = _place(later.filter(pl.col("cycle_id").is_null()), _until_next(opening), "not_a_member")
     renamed = unnamed.rows.drop("cycle_id").join(opening.select("cycle_no", "cycle_id"), on="cycle_no")
     later = pl.concat([later.filter(pl.col("cycle_id").is_not_null()), renamed.select(later.columns)])
-    later = later.join(choice, on=who, how="left")
-    left = _of(later, "StudentLeft").filter(pl.col("cycle_no").is_not_null() & pl.col("on").is_not_null())
-    met = _of(later, "GoalMet").select("cycle_no", "subject_key", is_goal_met_recorded=pl.lit(value=True)).unique()
+    known = later.join(chosen, on=who)
+    met = _of(known, "GoalMet").select("member_no", is_goal_met_recorded=pl.lit(value=True)).unique()
 
-    key = ["cycle_no", "subject_key"]
-    turns = (
+    spell = _spells(joined, _of(known, "StudentLeft"))
+    bounds = spell.group_by("member_no").agg(
+        joined_on=pl.col("from_on").first(), left_on=pl.col("to_on").last(), leave_reason=pl.col("leave_reason").last()
+    )
+    said = joined.group_by("member_no", maintain_order=True).agg(
+        pl.col("baseline").drop_nulls().first(), pl.col("goal_score").drop_nulls().last()
+    )
+    member = chosen.select("member_no", "cycle_no", "subject_key")
+    for more in (bounds, said, met):
+        member = member.join(more, on="member_no", how="left", maintain_order="left")
+    strangers = _broken(later.join(chosen, on=who, how="anti"), "not_a_member")
+    return (
+        member.with_columns(pl.col("is_goal_met_recorded").fill_null(value=False)),
+        spell.drop("leave_reason"),
+        pl.concat([strangers, unnamed.broken, _broken(twice, "same_cycle_twice")]),
+    )
+
+
+def _spells(joined: pl.DataFrame, left: pl.DataFrame) -> pl.DataFrame:
+    """Unbroken stays in order of time. Joining twice without leaving, or leaving twice, says nothing new."""
+    key = ["member_no", "cycle_no"]
+    is_other = pl.col("member_no") != pl.col("member_no").shift(1, fill_value=None)
+    is_turn = pl.col("is_leaving") != pl.col("is_leaving").shift(1, fill_value=True)
+    ends = pl.col("member_no") == pl.col("member_no").shift(-1)
+    return (
         pl.concat(
             [
-                joined.select(*key, "on", is_leaving=pl.lit(value=False), leave_reason=pl.lit(None, pl.String)),
-                left.select(*key, "on", "leave_reason", is_leaving=pl.lit(value=True)),
-            ],
-            how="diagonal",
+                joined.select(*key, "on", leave_reason=pl.lit(None, pl.String), is_leaving=pl.lit(value=False)),
+                left.filter(pl.col("on").is_not_null()).select(
+                    *key, "on", "leave_reason", is_leaving=pl.lit(value=True)
+                ),
+            ]
         )
-        .sort(*key, "on", "is_leaving", "leave_reason")
-        .filter(pl.col("is_leaving") != pl.col("is_leaving").shift(1, fill_value=True).over(key))
-        .with_columns(pl.col("leave_reason").shift(-1).over(key), to_on=pl.col("on").shift(-1).over(key))
+        .sort("member_no", "on", "is_leaving", "leave_reason")
+        .filter(pl.when(is_other.fill_null(value=True)).then(~pl.col("is_leaving")).otherwise(is_turn))
+        .select(
+            *key,
+            "is_leaving",
+            from_on="on",
+            to_on=pl.when(ends).then(pl.col("on").shift(-1)),
+            leave_reason=pl.when(ends).then(pl.col("leave_reason").shift(-1)),
+        )
         .filter(~pl.col("is_leaving"))
+        .drop("is_leaving")
     )
-    said = joined.group_by(key).agg(pl.col("baseline").drop_nulls().first(), pl.col("goal_score").drop_nulls().last())
-    member = (
-        turns.group_by(key, maintain_order=True)
-        .agg(
-            pl.col("on").first().alias("joined_on"),
-            left_on=pl.col("to_on").last(),
-            leave_reason=pl.col("leave_reason").last(),
-        )
-        .join(said, on=key, how="left", maintain_order="left")
-        .join(met, on=key, how="left", maintain_order="left")
-        .with_columns(pl.col("is_goal_met_recorded").fill_null(value=False))
-        .with_row_index("member_no")
-    )
-    spell = turns.join(member.select("member_no", *key), on=key).select("member_no", "cycle_no", "to_on", from_on="on")
-    strays = [_broken(later.filter(pl.col("cycle_no").is_null()), "not_a_member"), unnamed.broken]
-    return member, spell, pl.concat([*strays, _broken(twice, "same_cycle_twice")])
 
 
 def _stays(opening: pl.DataFrame, member: pl.DataFrame, spell: pl.DataFrame) -> pl.DataFrame:
@@ -325,41 +339,45 @@ def _stays(opening: pl.DataFrame, member: pl.DataFrame, spell: pl.DataFrame) -> 
 
 
 def _meetings(met: pl.DataFrame, marked: pl.DataFrame) -> pl.DataFrame:
-    """Sessions of each cycle. One where attendance was taken was held unless cancelled; one attended was held."""
+    """Sessions of each cycle.
+
+    Said to be held and to be cancelled: the later export decides, held where both came together. A session
+    that somebody attended was held; one where attendance was taken was held unless cancelled.
+    """
     is_scheduled = pl.col("event_type") == "SessionScheduled"
     is_held = pl.col("event_type") == "SessionHeld"
     told = met.select(
         *("cycle_no", "starts", "on"),
         is_scheduled=is_scheduled,
-        was_held=is_held,
-        was_cancelled=pl.col("event_type") == "SessionCancelled",
+        held_at=pl.when(is_held).then("export_at"),
+        cancelled_at=pl.when(pl.col("event_type") == "SessionCancelled").then("export_at"),
         planned_minutes=pl.when(is_scheduled).then("planned_minutes"),
         held_minutes=pl.when(is_held).then("held_minutes"),
         fidelity_share=pl.when(is_held).then("fidelity_share"),
     )
     taken = marked.group_by("cycle_no", "starts").agg(pl.col("on").first(), pl.col("state").min())
-    taken = taken.with_columns(state=pl.col("state").cast(pl.Int8))
-    is_attended, is_taken = pl.col("state") <= PARTIAL, pl.col("state") <= ABSENT
-    was_held, was_cancelled = pl.col("was_held"), pl.col("was_cancelled")
-    held = was_held | is_attended | (is_taken & ~was_cancelled)
+    held_at, cancelled_at, state = pl.col("held_at"), pl.col("cancelled_at"), pl.col("state")
+    is_cancelled = cancelled_at.is_not_null() & (held_at.is_null() | (held_at < cancelled_at))
+    is_taken = held_at.is_not_null() | (state <= ABSENT).fill_null(value=False)
     return (
         pl.concat([told, taken], how="diagonal")
         .group_by("cycle_no", "starts")
         .agg(
             pl.col("on").first(),
-            pl.col("state").min().fill_null(UNKNOWN),
-            pl.col("is_scheduled", "was_held", "was_cancelled").any(),
-            pl.col("planned_minutes", "held_minutes", "fidelity_share").max(),
+            pl.col("is_scheduled").any(),
+            pl.col("state").min(),
+            pl.col("held_at", "cancelled_at", "planned_minutes", "held_minutes", "fidelity_share").max(),
         )
-        .with_columns(is_held=held)
-        .with_columns(is_cancelled=was_cancelled & ~pl.col("is_held"))
-        .drop("state", "was_held", "was_cancelled")
+        .with_columns(is_held=(state <= PARTIAL).fill_null(value=False) | (is_taken & ~is_cancelled))
+        .with_columns(is_cancelled=is_cancelled & ~pl.col("is_held"))
+        .with_columns(pl.when("is_held").then(pl.col("held_minutes", "fidelity_share")))
+        .drop("state", "held_at", "cancelled_at")
         .sort("cycle_no", "starts")
     )
 
 
 def _marks(rows: pl.DataFrame) -> pl.DataFrame:
-    """Attendance as a state; minutes tell it where the code does not. An absence has no minutes of its own."""
+    """Attendance as a state. Minutes tell of presence where the code does not; no minutes tell of nothing."""
     minutes = pl.col("attended_minutes")
     state = (
         pl.when(pl.col("attendance") == "present")
@@ -370,8 +388,6 @@ def _marks(rows: pl.DataFrame) -> pl.DataFrame:
         .then(ABSENT)
         .when(minutes > 0)
         .then(PRESENT)
-        .when(minutes == 0)
-        .then(ABSENT)
         .otherwise(UNKNOWN)
     )
     return rows.select(*PLACE, "on", "starts", "subject_key", state=state.cast(pl.Int8), minutes=minutes)
