@@ -35,7 +35,7 @@ def facts(*rows: dict[str, Any]) -> dict[str, pl.LazyFrame]:
 
 
 def _fact(family: str, event_type: str, on: date | None, values: dict[str, Any]) -> dict[str, Any]:
-    made = {"district_id": DISTRICT, "school_year": YEAR, "export_at": datetime(2026, 6, 1), **values}
+    made = {"district_id": DISTRICT, "school_year": YEAR, "export_at": datetime(2026, 6, 1, tzinfo=UTC), **values}
     made |= {"family": family, "event_type": event_type, "occurred_on": on}
     return made | {"natural_key": "|".join(f"{each}" for each in sorted(made.items(), key=str))}
 

@@ -84,6 +84,10 @@ def test_a_doubled_carriage_return_is_one_line_end():
     assert cells(read(b'a,b\r\r\n1,"2"\r\r\n3,4\r\r\n')) == [(2, "1", "2"), (3, "3", "4")]
 
 
+def test_a_carriage_return_inside_a_cell_does_not_end_the_record():
+    assert cells(read('a,b\n1\r2,"3\n4"\n5\r6,7\n')) == [(2, "1\r2", "3\n4"), (4, "5\r6", "7")]
+
+
 def test_the_last_line_needs_no_newline():
     assert cells(read("a,b\n1,2")) == [(2, "1", "2")]
 
@@ -118,7 +122,9 @@ def test_no_wanted_position_still_counts_the_records():
 
 @pytest.mark.parametrize("delimiter", [",", "\t", ";", "|"])
 def test_the_delimiter_is_the_most_frequent_in_the_header(delimiter):
-    table = read(delimiter.join(["id", '"Last, First; x|y\t"', "score"]) + "\n" + delimiter.join("123") + "\n")
+    table = read(
+        delimiter.join(["id", '"Last, First; x|y\t"', "score"]) + "\n" + delimiter.join("123") + "\n"
+    )
     assert table.delimiter == delimiter
     assert cells(table) == [(2, "1", "2", "3")]
 
@@ -396,9 +402,12 @@ def test_a_long_value_of_json_is_damage():
     assert table.records == 2
 
 
-scalars = st.none() | st.booleans() | st.integers(-(2**70), 2**70) | st.floats(allow_nan=False, allow_infinity=False)
+scalars = st.none() | st.booleans() | st.integers(-(2**70), 2**70) | st.floats(-1e9, 1e9)
 values = (
-    scalars | st.text(max_size=5) | st.lists(scalars, max_size=2) | st.dictionaries(st.text("xy"), scalars, max_size=2)
+    scalars
+    | st.text(max_size=5)
+    | st.lists(scalars, max_size=2)
+    | st.dictionaries(st.text("xy"), scalars, max_size=2)
 )
 objects = st.dictionaries(st.sampled_from("abc") | st.text(max_size=3), values, min_size=1, max_size=4)
 
@@ -426,7 +435,9 @@ printable = st.text(
 
 
 @given(
-    st.integers(1, 4).flatmap(lambda width: st.lists(st.lists(printable, min_size=width, max_size=width), max_size=8)),
+    st.integers(1, 4).flatmap(
+        lambda width: st.lists(st.lists(printable, min_size=width, max_size=width), max_size=8)
+    ),
     st.sampled_from(",\t;|"),
     st.sampled_from(["\n", "\r\n"]),
     st.sampled_from([csv.QUOTE_MINIMAL, csv.QUOTE_ALL]),
@@ -435,6 +446,8 @@ printable = st.text(
 @settings(max_examples=300, deadline=None)
 def test_whatever_the_csv_module_writes_reads_back(rows, delimiter, line_end, quoting, has_mark):
     width = len(rows[0]) if rows else 2
+    if any("\r" in cell for row in rows for cell in row):
+        quoting = csv.QUOTE_ALL  # before Python 3.13 the csv module leaves a carriage return unquoted
     header = [f"column {position}" for position in range(width)]
     text = io.StringIO()
     writer = csv.writer(text, delimiter=delimiter, lineterminator=line_end, quoting=quoting)
@@ -469,7 +482,9 @@ def test_damage_never_loses_a_record_and_never_raises_otherwise(chance: random.R
     data = bytearray(text.getvalue().encode())
     for _ in range(chance.randint(1, 4)):
         at = chance.randrange(len(data))
-        data[at : at + chance.randint(0, 3)] = noise or chance.choice([b'"', b"\n", b",", b"\xff", b"\0", b"{"])
+        data[at : at + chance.randint(0, 3)] = noise or chance.choice(
+            [b'"', b"\n", b",", b"\xff", b"\0", b"{"]
+        )
     try:
         table = read(bytes(data))
     except UnreadableExport:
