@@ -1,6 +1,6 @@
 """Facts of cycles written by hand, and slow, obvious versions of the rules to compare with."""
 
-from datetime import date, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import polars as pl
