@@ -232,6 +232,16 @@ class ParkedRow(Contract):
     source_line: pl.Int64 = field("Physical line where the record starts.", nullable=False)
 
 
+class Note(Contract):
+    """Free text typed by people. One row per note; kept in its own root, closed to others."""
+
+    district_id: pl.String = field("District.", nullable=False)
+    batch_id: pl.String = field("File.", nullable=False)
+    attempt: pl.Int64 = field("Reading of the file.", nullable=False)
+    natural_key: pl.String = field("Fact the note belongs to.", nullable=False)
+    text: pl.String = field("The text.", nullable=False)
+
+
 class Key(NamedTuple):
     """One way to say which fact a row is."""
 

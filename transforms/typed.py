@@ -89,6 +89,8 @@ class Typed:
                 text = None if at is None else self._given[f"c{at}"]
                 if name in slot.captured:
                     text = pl.repeat(slot.captured[name] or None, self._given.height, dtype=pl.String, eager=True)
+                elif text is None and column.required:  # only JSON Lines may lack it, and then no line has it
+                    text = pl.repeat(None, self._given.height, dtype=pl.String, eager=True)
                 self._add(f"{number}.{name}", of_header, text)
                 self._named(f"{number}.{name}", at, name)
             self._read_strands(str(number), slot.fact.strands, slot.strands)
