@@ -212,7 +212,7 @@ class Reader:
             stamp.batch_id,
             stamp.attempt,
             {**changes.events, "identity": events},
-            pl.concat([changes.sightings, sightings], how="vertical_relaxed"),
+            pl.concat([changes.sightings, sightings]),
             rejected,
             parked.select(list(columns(ParkedRow))),
             _notes(parsed, changes, stamp),

@@ -6,15 +6,14 @@ from datetime import datetime
 
 import polars as pl
 
-from schemas.contract import columns
-from schemas.events import ALL_YEARS, FAMILIES, SCHEMA_VERSION
+from schemas.contract import columns, empty
+from schemas.events import ALL_YEARS, FAMILIES, SCHEMA_VERSION, Sighting
 from transforms.versions import compare, identify, keyed_hash
 
 REFERENCE_TYPES = ("SchoolListed", "TermListed", "CourseListed", "ClassListed")
 """Roster records that belong to no single year: every year reads them (SEMANTICS 2.4)."""
 ROW_OUTCOMES = ("parsed", "rejected", "out_of_scope", "parked", "erased", "duplicate_in_file")
 LONGEST_ENROLMENT_YEARS = 5
-KEYS = ["natural_key", "content_hash"]
 
 
 class UnbalancedBatch(Exception):
@@ -257,9 +256,9 @@ def _years(family: str, stamp: Stamp) -> pl.Expr:
 
 
 def _sightings(facts: Mapping[str, pl.DataFrame]) -> pl.DataFrame:
-    names = ["district_id", "family", *KEYS, "export_at", "batch_id", "attempt"]
+    names = list(columns(Sighting))
     rows = [each.with_columns(family=pl.lit(family)).select(names) for family, each in facts.items()]
-    return pl.concat(rows).unique(maintain_order=True) if rows else pl.DataFrame(schema=dict.fromkeys(names, pl.String))
+    return pl.concat([empty(Sighting), *rows]).unique(maintain_order=True)
 
 
 def _count(values: list[pl.Series]) -> dict[str, int]:

@@ -135,7 +135,7 @@ def _scan(uris: list[str], schema: Mapping[str, pl.DataType], storage_options: d
         try_parse_hive_dates=False,
         missing_columns="insert",
         schema=schema,
-        hive_schema={name: pl.String for name in ("district_id", "school_year") if f"/{name}=" in uris[0]},
+        hive_schema={name: pl.String() for name in schema if f"/{name}=" in uris[0]},
         storage_options=storage_options or None,
     )
     return frame.select(list(schema))

@@ -13,12 +13,12 @@ PARTITION = ("district_id", "school_year")
 
 
 class PartitionState(Contract):
-    """What each projection partition was computed from. One row per district and school year."""
+    """What each projection partition was computed from. One row per projection, district and school year."""
 
     district_id: pl.String = field("District.", nullable=False)
     school_year: pl.String = field("School year.", nullable=False)
+    projection: pl.String = field("Table.", nullable=False)
     input_id: pl.String = field("Hash of facts, policy, code and whatever else it was computed from.", nullable=False)
-    held_rule: pl.String = field("Rule that held the last computation; the rows are the last good ones.")
 
 
 class DistrictState(Contract):

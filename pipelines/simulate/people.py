@@ -274,7 +274,7 @@ def _plant(
         "tiny_cells": np.array(pick["tiny"], dtype=np.int64),
         "coverage_schools": coverage,
         "free_schools": rest,
-        "delivery_schools": rest[-2:] if len(rest) > 2 else rest[-1:],
+        "delivery_schools": rest[-max(1, min(2, len(rest) - 1), some) :],
     }
 
 
