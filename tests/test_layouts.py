@@ -475,6 +475,22 @@ def test_a_stream_whose_lines_all_lack_a_required_column_loses_no_line():
     }
 
 
+def test_a_stream_of_one_kind_of_event_needs_no_column_of_another():
+    data = {"student_id": "41001", "referred_on": "2025-09-02", "referred_by": "teacher"}
+    line = {"specversion": "1.0", "id": "1", "source": "s", "type": "org.tierline.StudentReferred", "data": data}
+    found, result = read_bytes(json.dumps(line).encode(), "events.jsonl")
+    assert isinstance(found, Recognised)
+    assert result is not None
+    assert facts_of(result, "StudentReferred").select("own_id", "referred_by").rows() == [("41001", "teacher")]
+
+
+def test_a_group_with_a_slash_is_refused():
+    text = "cycle_id,group_id,starts_at,status\nc1,a / b,2025-09-15 10:15,held\n"
+    _, result = read_bytes(text.encode(), "sessions.csv")
+    assert result is not None
+    assert result.rejected.select("column", "rule").rows() == [("group_id", "not_understood")]
+
+
 # The pages of our own formats
 
 

@@ -88,9 +88,9 @@ class Typed:
                 at = slot.positions.get(name)
                 text = None if at is None else self._given[f"c{at}"]
                 if name in slot.captured:
-                    text = pl.repeat(slot.captured[name] or None, self._given.height, dtype=pl.String, eager=True)
-                elif text is None and column.required:  # only JSON Lines may lack it, and then no line has it
-                    text = pl.repeat(None, self._given.height, dtype=pl.String, eager=True)
+                    text = self._same(slot.captured[name] or None)
+                elif at is None and column.required:  # only JSON Lines may lack it, and then no line has it
+                    text = self._same(None)
                 self._add(f"{number}.{name}", of_header, text)
                 self._named(f"{number}.{name}", at, name)
             self._read_strands(str(number), slot.fact.strands, slot.strands)
@@ -125,8 +125,13 @@ class Typed:
         if column.type == "note":
             self._made[f"text.{key}"] = frame["text"]
 
-    def _joined(self, column: Column) -> pl.Series:
+    def _same(self, text: str | None) -> pl.Series:
+        return pl.repeat(text, self._given.height, dtype=pl.String, eager=True)
+
+    def _joined(self, column: Column) -> pl.Series | None:
         parts = [pl.col(f"r.{name}").cast(pl.String) for name in column.join if f"r.{name}" in self.specs]
+        if not parts:
+            return None
         together = pl.concat_str(parts, separator=" / ", ignore_nulls=True).replace("", None)
         return pl.DataFrame(self._made).select(together.alias("text"))["text"]
 

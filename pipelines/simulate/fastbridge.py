@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from pipelines.simulate.cycles import plan_cycles, probes_of
 from pipelines.simulate.files import day_text, in_order, names, write
+from pipelines.simulate.groups import plan_cycles, probes_of
 from pipelines.simulate.people import People
 from pipelines.simulate.screeners import nth_elementary, sit, with_people
 

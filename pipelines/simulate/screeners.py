@@ -143,7 +143,7 @@ def write_iready(people: People, folder: Path, seed: int) -> list[Path]:
     rng = np.random.default_rng([seed, people.number, 10])
     schools = sorted({nth_elementary(people, place) for place in IREADY_SCHOOLS})
     tests = [sit(people, schools, window, rng) for window in range(3)]
-    rushed = tests[0].sample(fraction=0.02, seed=seed).with_columns(pl.col("day") - 5, pl.col("z") - 1.0)
+    rushed = tests[0].sample(fraction=0.02, seed=seed).with_columns(pl.col("day") - 7, pl.col("z") - 1.0)
     rushed = rushed.with_columns(rank=rank_of(rushed["z"].to_numpy()), rush=pl.lit("Red Rush Flag"))
     rows = pl.concat([*(test.with_columns(rush=pl.lit(None, dtype=pl.String)) for test in tests), rushed])
     rows = with_people(people, rows.sort("school", "student", "day"))
