@@ -1,8 +1,6 @@
 """Layouts: every one recognises its sample, reads it as counted by hand, and says what its page says."""
 
-import csv
 import gzip
-import io
 import json
 import re
 from datetime import UTC, date, datetime
@@ -16,6 +14,7 @@ from schemas.exports import Column, Fact, Layout, layouts
 from tests.tables import rows as table_rows
 from transforms.exports import Context, Parsed, parse
 from transforms.recognition import Held, Recognised, recognise
+from warehouse.tabular import read_table
 
 ROOT = Path(__file__).resolve().parents[1]
 EXPORTS = ROOT / "tests" / "exports"
@@ -92,50 +91,18 @@ STREAM = layouts()["cycle_log_events"]
 CYCLE_LOG = {name: layout for name, layout in layouts().items() if layout.kind == "cycle_log" and layout is not STREAM}
 
 
-def landed(data: bytes, is_json: bool = False) -> tuple[list[str], pl.DataFrame]:
-    """Header and cells of a file that is known to be sound."""
-    text = data.decode("utf-8-sig")
-    if is_json:
-        flat = [_flat(json.loads(line)) for line in text.splitlines() if line]
-        header = sorted({name for record in flat for name in record})
-        body = [[record.get(name) for name in header] for record in flat]
-    else:
-        header, *body = list(csv.reader(io.StringIO(text, newline="")))
-    cells = {
-        f"c{at}": pl.Series([(record[at] or "").strip() or None for record in body], dtype=pl.String)
-        for at in range(len(header))
-    }
-    first = 1 if is_json else 2
-    lines = pl.Series("source_line", range(first, first + len(body)), dtype=pl.Int64)
-    return header, pl.DataFrame([lines, *(cell.alias(name) for name, cell in cells.items())])
-
-
-def _flat(record: dict[str, object]) -> dict[str, str | None]:
-    flat: dict[str, str | None] = {}
-    for name, value in record.items():
-        inner = value.items() if isinstance(value, dict) else ()
-        flat |= {f"{name}.{key}": _text(nested) for key, nested in inner}
-        if not isinstance(value, dict):
-            flat[name] = _text(value)
-    return flat
-
-
-def _text(value: object) -> str | None:
-    return value if value is None or isinstance(value, str) else json.dumps(value)
-
-
 def read(path: Path) -> tuple[Recognised | Held, Parsed | None]:
     data = path.read_bytes()
     return read_bytes(gzip.decompress(data) if path.suffix == ".gz" else data, path.name)
 
 
 def read_bytes(data: bytes, name: str) -> tuple[Recognised | Held, Parsed | None]:
-    header, rows = landed(data, name.endswith(".jsonl"))
-    found = recognise(header, name, layouts())
+    table = read_table(data, name)
+    found = recognise(table.header, name, layouts())
     if isinstance(found, Held):
         return found, None
     context = Context("d1", name, datetime(2026, 10, 1, tzinfo=UTC), "America/Denver")
-    return found, parse(rows, found.binding, context)
+    return found, parse(table.rows, found.binding, context)
 
 
 def parsed(name: str) -> Parsed:
