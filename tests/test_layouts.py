@@ -3,17 +3,20 @@
 import gzip
 import json
 import re
+import shutil
 from datetime import UTC, date, datetime
 from pathlib import Path
 
 import polars as pl
 import pytest
 
+from pipelines.loading import Loader
 from schemas.events import EVENT_TYPES, PAYLOADS
 from schemas.exports import Column, Fact, Layout, layouts
 from tests.tables import rows as table_rows
 from transforms.exports import Context, Parsed, parse
 from transforms.recognition import Held, Recognised, recognise
+from warehouse.home import Home
 from warehouse.tabular import read_table
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -395,6 +398,21 @@ def test_both_forms_of_the_cycle_log_state_the_same_facts():
         left = frame.select(compared)
         right = pl.concat(from_tables[family]).select(compared)
         assert left.join(right, on=compared, how="semi", nulls_equal=True).height == left.height, family
+
+
+def test_a_stream_after_the_csv_files_changes_nothing(tmp_path: Path):
+    """Keys and contents are equal too: every fact of the stream is already known, under a later export time."""
+    home = Home(tmp_path).make()
+    (home.policies / "d1.toml").write_text('time_zone = "America/Denver"\n')
+    first, second = home.landing / "d1" / "2026-09-01", home.landing / "d1" / "2026-09-02"
+    for folder in (first, second):
+        folder.mkdir(parents=True)
+    for name in CYCLE_LOG:
+        shutil.copy(EXPORTS / f"{name}.csv", first)
+    shutil.copy(EXPORTS / "cycle_log_events.jsonl", second)
+    stream = next(row for row in Loader(home).load("d1").rows if row["layout"] == STREAM.id)
+    changes = ("facts_appended", "facts_corrected", "facts_unchanged", "facts_rejected")
+    assert [stream[name] for name in changes] == [0, 0, 16, 1]
 
 
 def _slot(layout: Layout, event: str) -> tuple[Fact, dict[str, Column]]:
