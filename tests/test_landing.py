@@ -85,9 +85,7 @@ def test_a_folder_that_is_no_date_gives_no_day(tmp_path):
     assert only(tmp_path).landed_on is None
 
 
-@pytest.mark.parametrize(
-    "name", [".hidden.csv", "~$book.xlsx", "x.csv.part", "x.TMP", "x.crdownload", ".git/x.csv"]
-)
+@pytest.mark.parametrize("name", [".hidden.csv", "~$book.xlsx", "x.csv.part", "x.TMP", "x.crdownload", ".git/x.csv"])
 def test_hidden_and_unfinished_files_are_passed_over(tmp_path, name):
     put(tmp_path, name)
     put(tmp_path, "roster.zip", zipped({name: b"a\n", "ok.csv": b"a\n", "__MACOSX/._ok.csv": b"x"}))

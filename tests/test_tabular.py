@@ -118,9 +118,7 @@ def test_no_wanted_position_still_counts_the_records():
 
 @pytest.mark.parametrize("delimiter", [",", "\t", ";", "|"])
 def test_the_delimiter_is_the_most_frequent_in_the_header(delimiter):
-    table = read(
-        delimiter.join(["id", '"Last, First; x|y\t"', "score"]) + "\n" + delimiter.join("123") + "\n"
-    )
+    table = read(delimiter.join(["id", '"Last, First; x|y\t"', "score"]) + "\n" + delimiter.join("123") + "\n")
     assert table.delimiter == delimiter
     assert cells(table) == [(2, "1", "2", "3")]
 
@@ -398,17 +396,9 @@ def test_a_long_value_of_json_is_damage():
     assert table.records == 2
 
 
-scalars = (
-    st.none()
-    | st.booleans()
-    | st.integers(-(2**70), 2**70)
-    | st.floats(allow_nan=False, allow_infinity=False)
-)
+scalars = st.none() | st.booleans() | st.integers(-(2**70), 2**70) | st.floats(allow_nan=False, allow_infinity=False)
 values = (
-    scalars
-    | st.text(max_size=5)
-    | st.lists(scalars, max_size=2)
-    | st.dictionaries(st.text("xy"), scalars, max_size=2)
+    scalars | st.text(max_size=5) | st.lists(scalars, max_size=2) | st.dictionaries(st.text("xy"), scalars, max_size=2)
 )
 objects = st.dictionaries(st.sampled_from("abc") | st.text(max_size=3), values, min_size=1, max_size=4)
 
@@ -436,9 +426,7 @@ printable = st.text(
 
 
 @given(
-    st.integers(1, 4).flatmap(
-        lambda width: st.lists(st.lists(printable, min_size=width, max_size=width), max_size=8)
-    ),
+    st.integers(1, 4).flatmap(lambda width: st.lists(st.lists(printable, min_size=width, max_size=width), max_size=8)),
     st.sampled_from(",\t;|"),
     st.sampled_from(["\n", "\r\n"]),
     st.sampled_from([csv.QUOTE_MINIMAL, csv.QUOTE_ALL]),
@@ -481,9 +469,7 @@ def test_damage_never_loses_a_record_and_never_raises_otherwise(chance: random.R
     data = bytearray(text.getvalue().encode())
     for _ in range(chance.randint(1, 4)):
         at = chance.randrange(len(data))
-        data[at : at + chance.randint(0, 3)] = noise or chance.choice(
-            [b'"', b"\n", b",", b"\xff", b"\0", b"{"]
-        )
+        data[at : at + chance.randint(0, 3)] = noise or chance.choice([b'"', b"\n", b",", b"\xff", b"\0", b"{"])
     try:
         table = read(bytes(data))
     except UnreadableExport:
