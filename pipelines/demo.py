@@ -8,6 +8,7 @@ from pipelines.simulate import simulate
 from warehouse.home import Home
 
 STUDENTS = 3000
+FLAGGED = "from marts.classroom_flag where level like '%CLASS%'"
 POLICY = """\
 # Policy of the synthetic district. Everything it leaves out takes the documented default.
 time_zone = "America/Denver"
@@ -34,7 +35,8 @@ def findings(warehouse: Path, home: Home) -> list[str]:
             return connection.execute(sql).fetchone() or ()
 
         files, rows, rejected, outside = one(
-            "select count(*), sum(data_rows), sum(rejected), sum(out_of_scope) from log.ingest_ledger where status = 'loaded'"
+            "select count(*), sum(data_rows), sum(rejected), sum(out_of_scope)"
+            " from log.ingest_ledger where status = 'loaded'"
         )
         (held,) = one("select count(*) from log.ingest_ledger where status = 'held'")
         tests, chosen = one("select count(*), count(*) filter (is_chosen) from projections.screening_result")
@@ -45,7 +47,7 @@ def findings(warehouse: Path, home: Home) -> list[str]:
         tiers = connection.execute(
             "select benchmark_window, count(*) filter (tier = 1), count(*) filter (tier = 2),"
             " count(*) filter (tier = 3), count(*) filter (tier is null)"
-            " from projections.tier_placement group by 1 order by min(case benchmark_window when 'fall' then 0 when 'winter' then 1 else 2 end)"
+            " from projections.tier_placement group by 1 order by min(list_position(['fall', 'winter', 'spring'], benchmark_window))"
         ).fetchall()
         levels = connection.execute(
             "select level, count(*) from projections.class_decision where benchmark_window = 'spring'"
@@ -77,6 +79,6 @@ def findings(warehouse: Path, home: Home) -> list[str]:
         "Look further:",
         f"  tierline status{option}",
         f"  tierline explain class <class_id>{option}",
-        f"  duckdb -readonly {at / 'warehouse.duckdb'} \"select * from marts.classroom_flag where level like '%CLASS%'\"",
+        f'  duckdb -readonly {at / "warehouse.duckdb"} "{FLAGGED}"',
         f"  tierline ui{option}",
     ]
