@@ -1,21 +1,23 @@
 """Layouts: every one recognises its sample, reads it as counted by hand, and says what its page says."""
 
-import csv
 import gzip
-import io
 import json
 import re
+import shutil
 from datetime import UTC, date, datetime
 from pathlib import Path
 
 import polars as pl
 import pytest
 
+from pipelines.loading import Loader
 from schemas.events import EVENT_TYPES, PAYLOADS
 from schemas.exports import Column, Fact, Layout, layouts
 from tests.tables import rows as table_rows
 from transforms.exports import Context, Parsed, parse
 from transforms.recognition import Held, Recognised, recognise
+from warehouse.home import Home
+from warehouse.tabular import read_table
 
 ROOT = Path(__file__).resolve().parents[1]
 EXPORTS = ROOT / "tests" / "exports"
@@ -92,50 +94,18 @@ STREAM = layouts()["cycle_log_events"]
 CYCLE_LOG = {name: layout for name, layout in layouts().items() if layout.kind == "cycle_log" and layout is not STREAM}
 
 
-def landed(data: bytes, is_json: bool = False) -> tuple[list[str], pl.DataFrame]:
-    """Header and cells of a file that is known to be sound."""
-    text = data.decode("utf-8-sig")
-    if is_json:
-        flat = [_flat(json.loads(line)) for line in text.splitlines() if line]
-        header = sorted({name for record in flat for name in record})
-        body = [[record.get(name) for name in header] for record in flat]
-    else:
-        header, *body = list(csv.reader(io.StringIO(text, newline="")))
-    cells = {
-        f"c{at}": pl.Series([(record[at] or "").strip() or None for record in body], dtype=pl.String)
-        for at in range(len(header))
-    }
-    first = 1 if is_json else 2
-    lines = pl.Series("source_line", range(first, first + len(body)), dtype=pl.Int64)
-    return header, pl.DataFrame([lines, *(cell.alias(name) for name, cell in cells.items())])
-
-
-def _flat(record: dict[str, object]) -> dict[str, str | None]:
-    flat: dict[str, str | None] = {}
-    for name, value in record.items():
-        inner = value.items() if isinstance(value, dict) else ()
-        flat |= {f"{name}.{key}": _text(nested) for key, nested in inner}
-        if not isinstance(value, dict):
-            flat[name] = _text(value)
-    return flat
-
-
-def _text(value: object) -> str | None:
-    return value if value is None or isinstance(value, str) else json.dumps(value)
-
-
 def read(path: Path) -> tuple[Recognised | Held, Parsed | None]:
     data = path.read_bytes()
     return read_bytes(gzip.decompress(data) if path.suffix == ".gz" else data, path.name)
 
 
 def read_bytes(data: bytes, name: str) -> tuple[Recognised | Held, Parsed | None]:
-    header, rows = landed(data, name.endswith(".jsonl"))
-    found = recognise(header, name, layouts())
+    table = read_table(data, name)
+    found = recognise(table.header, name, layouts())
     if isinstance(found, Held):
         return found, None
     context = Context("d1", name, datetime(2026, 10, 1, tzinfo=UTC), "America/Denver")
-    return found, parse(rows, found.binding, context)
+    return found, parse(table.rows, found.binding, context)
 
 
 def parsed(name: str) -> Parsed:
@@ -428,6 +398,21 @@ def test_both_forms_of_the_cycle_log_state_the_same_facts():
         left = frame.select(compared)
         right = pl.concat(from_tables[family]).select(compared)
         assert left.join(right, on=compared, how="semi", nulls_equal=True).height == left.height, family
+
+
+def test_a_stream_after_the_csv_files_changes_nothing(tmp_path: Path):
+    """Keys and contents are equal too: every fact of the stream is already known, under a later export time."""
+    home = Home(tmp_path).make()
+    (home.policies / "d1.toml").write_text('time_zone = "America/Denver"\n')
+    first, second = home.landing / "d1" / "2026-09-01", home.landing / "d1" / "2026-09-02"
+    for folder in (first, second):
+        folder.mkdir(parents=True)
+    for name in CYCLE_LOG:
+        shutil.copy(EXPORTS / f"{name}.csv", first)
+    shutil.copy(EXPORTS / "cycle_log_events.jsonl", second)
+    stream = next(row for row in Loader(home).load("d1").rows if row["layout"] == STREAM.id)
+    changes = ("facts_appended", "facts_corrected", "facts_unchanged", "facts_rejected")
+    assert [stream[name] for name in changes] == [0, 0, 16, 1]
 
 
 def _slot(layout: Layout, event: str) -> tuple[Fact, dict[str, Column]]:

@@ -3,17 +3,27 @@
 No shares and no judgement: those are in ``cycles``.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import polars as pl
 
-from schemas.policy import CycleRule, DistrictPolicy
+from schemas.policy import DistrictPolicy
+from transforms.cycle_places import (
+    PLACE,
+    PLANS,
+    YEAR,
+    broken_by,
+    inside,
+    of_type,
+    openings,
+    place,
+    until_next,
+    with_closes,
+    years,
+)
 from transforms.growth import DAYS_PER_WEEK
 
-YEAR = ("district_id", "school_year")
-PLACE = (*YEAR, "school_id", "cycle_id", "group_id")
-"""What a row says about where it belongs, besides its day."""
 PRESENT, PARTIAL, ABSENT, UNKNOWN = range(4)
 """States of attendance; of two rows about one student and session the lower counts."""
 
@@ -26,9 +36,7 @@ _SESSION_COLUMNS = (
     *("event_type", *PLACE, "subject_key", "occurred_on", "export_at", "starts_at", "planned_minutes", "held_minutes"),
     *("fidelity_share", "attendance", "attended_minutes", "tutor_key", "measure", "score", "goal_score"),
 )
-_PLANS = ("SessionScheduled", "SessionCancelled")
-_MEETINGS = (*_PLANS, "SessionHeld")
-_WHOLE = ("shortest_days", "longest_days", "probes_minimum", "level_probes", "goal_probes")
+_MEETINGS = (*PLANS, "SessionHeld")
 
 
 class CycleFacts(NamedTuple):
@@ -57,11 +65,6 @@ class CycleFacts(NamedTuple):
     """``district_id``, ``school_year``, ``rule``: one row per fact that found no place."""
 
 
-class _Placed(NamedTuple):
-    rows: pl.DataFrame
-    broken: pl.DataFrame
-
-
 def read(facts: Mapping[str, pl.LazyFrame], policies: Mapping[str, DistrictPolicy]) -> CycleFacts:
     """Read the cycle and session facts once and bring each to the cycle and member it belongs to.
 
@@ -73,18 +76,18 @@ def read(facts: Mapping[str, pl.LazyFrame], policies: Mapping[str, DistrictPolic
     """
     cycle = facts["cycle"].select(_CYCLE_COLUMNS).rename({"occurred_on": "on"}).collect()
     session = _session_rows(facts["session"])
-    year = _years(cycle, session)
-    opened = _openings(cycle, year, policies)
-    closed = _closed(cycle, opened)
+    year = years(cycle, session)
+    opened = openings(cycle, year, policies)
+    closed = with_closes(cycle, opened)
     opening = closed.rows
-    joined = _place(_of(cycle, "StudentJoined"), opening, "member_without_cycle")
+    joined = place(of_type(cycle, "StudentJoined"), opening, "member_without_cycle")
     member, spell, strays = _members(cycle, joined.rows, opening)
     stay = _stays(opening, member, spell)
     log = session.filter(~pl.col("is_tutoring"))
-    met = _place(log.filter(pl.col("event_type").is_in(_MEETINGS)), opening, "session_without_cycle")
-    marked = _place(_marks(_of(log, "AttendanceRecorded")), opening, "session_without_cycle")
+    met = place(log.filter(pl.col("event_type").is_in(_MEETINGS)), opening, "session_without_cycle")
+    marked = place(_marks(of_type(log, "AttendanceRecorded")), opening, "session_without_cycle")
     attendance, strangers = _attendance(marked.rows, stay)
-    probe, outside = _probes(_of(log, "ProbeScored"), stay)
+    probe, outside = _probes(of_type(log, "ProbeScored"), stay)
     tutoring, untutored = _tutoring(session.filter("is_tutoring"), stay)
     meeting = _meetings(met.rows, marked.rows)
     return CycleFacts(
@@ -97,45 +100,12 @@ def read(facts: Mapping[str, pl.LazyFrame], policies: Mapping[str, DistrictPolic
             meeting.select("cycle_no", "starts", "is_held"), on=["cycle_no", "starts"], how="left"
         ),
         probe=probe,
-        evidence=_evidence(_of(session, "EvidenceNoted"), opening, stay),
+        evidence=_evidence(of_type(session, "EvidenceNoted"), opening, stay),
         tutoring=tutoring,
         finding=pl.concat(
             [closed.broken, joined.broken, strays, met.broken, marked.broken, strangers, outside, untutored]
         ),
     )
-
-
-def knobs(districts: Iterable[str], policies: Mapping[str, DistrictPolicy]) -> pl.DataFrame:
-    """The cycle rule of each district as a table, with the reason codes that name a threshold."""
-    rules = {district: policies[district].cycles if district in policies else CycleRule() for district in districts}
-    rows = [
-        {
-            "district_id": district,
-            **rule.model_dump(),
-            "dose_reason": f"dose_below_{rule.dose_minimum:.2f}",
-            "fidelity_reason": f"fidelity_below_{rule.fidelity_minimum:.2f}",
-            "probes_reason": f"fewer_than_{rule.probes_minimum}_probes",
-            "early_reason": f"before_day_{rule.shortest_days}",
-        }
-        for district, rule in rules.items()
-    ]
-    types = {name: pl.Int64 if name in _WHOLE else pl.Float64 for name in CycleRule.model_fields}
-    reasons = dict.fromkeys(("dose_reason", "fidelity_reason", "probes_reason", "early_reason"), pl.String)
-    return pl.DataFrame(rows, schema={"district_id": pl.String, **types, **reasons})
-
-
-def _of(rows: pl.DataFrame, event_type: str) -> pl.DataFrame:
-    return rows.filter(pl.col("event_type") == event_type)
-
-
-def _broken(rows: pl.DataFrame, rule: str) -> pl.DataFrame:
-    return rows.select(*YEAR, rule=pl.lit(rule))
-
-
-def _inside(first: str, last: str) -> pl.Expr:
-    """Whether the day lies between two days, both included; a null last day is no end."""
-    on = pl.col("on")
-    return ((on >= pl.col(first)) & (pl.col(last).is_null() | (on <= pl.col(last)))).fill_null(value=False)
 
 
 def _session_rows(facts: pl.LazyFrame) -> pl.DataFrame:
@@ -155,101 +125,6 @@ def _session_rows(facts: pl.LazyFrame) -> pl.DataFrame:
         .with_columns(on=pl.col("starts").dt.date())
         .drop("starts_at", "occurred_on")
         .collect()
-    )
-
-
-def _years(cycle: pl.DataFrame, session: pl.DataFrame) -> pl.DataFrame:
-    """The last day known of each district and school year, which stands for today.
-
-    Sessions scheduled or cancelled are plans, which may lie ahead, and do not move it.
-    """
-    day = pl.when(~pl.col("event_type").is_in(_PLANS)).then("on").max()
-    told = [rows.group_by(YEAR).agg(known_through=day) for rows in (cycle, session)]
-    return pl.concat(told).group_by(YEAR).agg(pl.col("known_through").max()).sort(YEAR)
-
-
-def _openings(cycle: pl.DataFrame, year: pl.DataFrame, policies: Mapping[str, DistrictPolicy]) -> pl.DataFrame:
-    """Cycles opened, one row each; a cycle without id is named by its group and day (SEMANTICS 1.1)."""
-    opened = (
-        _of(cycle, "CycleOpened")
-        .with_columns(cycle_id=pl.coalesce("cycle_id", pl.concat_str("group_id", pl.lit("@"), "on")))
-        .filter(pl.col("cycle_id").is_not_null())
-        .sort(*YEAR, "school_id", "cycle_id", "on", "natural_key")
-        .unique([*YEAR, "school_id", "cycle_id"], keep="first", maintain_order=True)
-        .with_row_index("cycle_no")
-    )
-    rules = knobs(opened["district_id"].unique().sort(), policies)
-    return (
-        opened.select(
-            *("cycle_no", *PLACE, "tier", "concept", "intervention", "measure", "planned_sessions"),
-            *("session_minutes", "planned_end_on", "parent_goal", pl.col("on").alias("opened_on")),
-        )
-        .join(year, on=YEAR, how="left", maintain_order="left")
-        .join(rules, on="district_id", how="left", maintain_order="left")
-        .with_columns(ends_on=pl.col("planned_end_on"))
-    )
-
-
-def _until_next(opening: pl.DataFrame) -> pl.DataFrame:
-    """Openings that last until their group opens again: a cycle is often closed, or left, after its planned end."""
-    group = [*YEAR, "school_id", pl.coalesce("group_id", "cycle_id")]
-    following = pl.col("opened_on").shift(-1).over(group, order_by=["opened_on", "cycle_no"])
-    return opening.with_columns(ends_on=following.dt.offset_by("-1d"))
-
-
-def _closed(cycle: pl.DataFrame, opening: pl.DataFrame) -> _Placed:
-    """Openings with their close: of two closes the one exported last, then the later day."""
-    closes = _place(_of(cycle, "CycleClosed"), _until_next(opening), "close_without_cycle")
-    last = (
-        closes.rows.sort("export_at", "on", "natural_key")
-        .unique("cycle_no", keep="last", maintain_order=True)
-        .select("cycle_no", "close_reason", closed_on="on")
-    )
-    rows = opening.join(last, on="cycle_no", how="left", maintain_order="left")
-    return _Placed(rows.with_columns(ends_on=pl.coalesce("closed_on", "planned_end_on")), closes.broken)
-
-
-def _place(rows: pl.DataFrame, opening: pl.DataFrame, rule: str) -> _Placed:
-    """Rows with the ``cycle_no`` they belong to; the others break ``rule`` or fit several cycles."""
-    keys = rows.select(*PLACE, "on").unique().with_row_index("key_no")
-    cycles = opening.select(
-        *YEAR,
-        "cycle_no",
-        "cycle_id",
-        "opened_on",
-        "ends_on",
-        at_school="school_id",
-        group=pl.coalesce("group_id", "cycle_id"),
-    )
-    named = keys.join(cycles, on=[*YEAR, "cycle_id"])
-    grouped = keys.filter(pl.col("cycle_id").is_null()).join(
-        cycles, left_on=[*YEAR, "group_id"], right_on=[*YEAR, "group"]
-    )
-    is_here = (pl.col("school_id") == pl.col("at_school")).fill_null(value=False)
-    is_inside = _inside("opened_on", "ends_on")
-    found = (
-        pl.concat(
-            [
-                named.select("key_no", "cycle_no", is_here=is_here, is_inside=is_inside),
-                grouped.filter(is_inside).select("key_no", "cycle_no", is_here=is_here, is_inside=pl.lit(value=True)),
-            ]
-        )
-        .filter(pl.col("is_here") == pl.col("is_here").max().over("key_no"))
-        .filter(pl.col("is_inside") == pl.col("is_inside").max().over("key_no"))
-        .group_by("key_no")
-        .agg(pl.col("cycle_no").first(), cycles=pl.len())
-    )
-    placed = rows.join(
-        keys.join(found, on="key_no", how="left").drop("key_no"), on=[*PLACE, "on"], how="left", nulls_equal=True
-    )
-    return _Placed(
-        placed.filter(pl.col("cycles") == 1).drop("cycles"),
-        pl.concat(
-            [
-                _broken(placed.filter(pl.col("cycles").is_null()), rule),
-                _broken(placed.filter(pl.col("cycles") > 1), "several_open_cycles"),
-            ]
-        ),
     )
 
 
@@ -279,13 +154,13 @@ def _members(
     twice = asked.join(chosen, on=[*who, "cycle_no"], how="anti")
 
     later = cycle.filter(pl.col("event_type").is_in(["StudentLeft", "GoalMet"]))
-    unnamed = _place(later.filter(pl.col("cycle_id").is_null()), _until_next(opening), "not_a_member")
+    unnamed = place(later.filter(pl.col("cycle_id").is_null()), until_next(opening), "not_a_member")
     renamed = unnamed.rows.drop("cycle_id").join(opening.select("cycle_no", "cycle_id"), on="cycle_no")
     later = pl.concat([later.filter(pl.col("cycle_id").is_not_null()), renamed.select(later.columns)])
     known = later.join(chosen, on=who)
-    met = _of(known, "GoalMet").select("member_no", is_goal_met_recorded=pl.lit(value=True)).unique()
+    met = of_type(known, "GoalMet").select("member_no", is_goal_met_recorded=pl.lit(value=True)).unique()
 
-    spell = _spells(joined, _of(known, "StudentLeft"))
+    spell = _spells(joined, of_type(known, "StudentLeft"))
     bounds = spell.group_by("member_no").agg(
         joined_on=pl.col("from_on").first(), left_on=pl.col("to_on").last(), leave_reason=pl.col("leave_reason").last()
     )
@@ -295,11 +170,11 @@ def _members(
     member = chosen.select("member_no", "cycle_no", "subject_key")
     for more in (bounds, said, met):
         member = member.join(more, on="member_no", how="left", maintain_order="left")
-    strangers = _broken(later.join(chosen, on=who, how="anti"), "not_a_member")
+    strangers = broken_by(later.join(chosen, on=who, how="anti"), "not_a_member")
     return (
         member.with_columns(pl.col("is_goal_met_recorded").fill_null(value=False)),
         spell.drop("leave_reason"),
-        pl.concat([strangers, unnamed.broken, _broken(twice, "same_cycle_twice")]),
+        pl.concat([strangers, unnamed.broken, broken_by(twice, "same_cycle_twice")]),
     )
 
 
@@ -409,10 +284,10 @@ def _attendance(marked: pl.DataFrame, stay: pl.DataFrame) -> tuple[pl.DataFrame,
         .group_by("member_no", "cycle_no", "starts")
         .agg(pl.col("on").first(), pl.col("state").min(), pl.col("minutes").max())
         .join(stay.select("member_no", "from_on", "to_on"), on="member_no")
-        .filter(_inside("from_on", "to_on"))
+        .filter(inside("from_on", "to_on"))
         .select("member_no", "cycle_no", "starts", "state", "minutes")
     )
-    return rows, _broken(known.filter(pl.col("member_no").is_null()), "not_a_member")
+    return rows, broken_by(known.filter(pl.col("member_no").is_null()), "not_a_member")
 
 
 def _probes(rows: pl.DataFrame, stay: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
@@ -425,7 +300,7 @@ def _probes(rows: pl.DataFrame, stay: pl.DataFrame) -> tuple[pl.DataFrame, pl.Da
     hits = (
         scored.select("fact_no", *YEAR, "subject_key", "measure", "on", "score", "goal_score")
         .join(stay, on=[*YEAR, "subject_key", "measure"])
-        .filter(_inside("opened_on", "ends_on") & _inside("from_on", "to_on"))
+        .filter(inside("opened_on", "ends_on") & inside("from_on", "to_on"))
     )
     days = (
         hits.group_by("member_no", "on")
@@ -433,7 +308,7 @@ def _probes(rows: pl.DataFrame, stay: pl.DataFrame) -> tuple[pl.DataFrame, pl.Da
         .select("member_no", "on", "score", "goal_score", day=(pl.col("on") - pl.col("opened_on")).dt.total_days())
         .sort("member_no", "on")
     )
-    return days, _broken(scored.join(hits, on="fact_no", how="anti"), "probe_outside_cycle")
+    return days, broken_by(scored.join(hits, on="fact_no", how="anti"), "probe_outside_cycle")
 
 
 def _with_probe_goals(member: pl.DataFrame, probe: pl.DataFrame) -> pl.DataFrame:
@@ -454,7 +329,7 @@ def _evidence(rows: pl.DataFrame, opening: pl.DataFrame, stay: pl.DataFrame) -> 
     """Weeks with a note: of a cycle or group for the student named, else for every member; without either, of the
     student in every cycle whose dates contain the day."""
     names_cycle = pl.col("cycle_id").is_not_null() | pl.col("group_id").is_not_null()
-    placed = _place(rows.filter(names_cycle), opening, "").rows.select("cycle_no", "on", about="subject_key")
+    placed = place(rows.filter(names_cycle), opening, "").rows.select("cycle_no", "on", about="subject_key")
     spells = stay.select("cycle_no", "member_no", "subject_key", "opened_on", "from_on", "to_on")
     of_cycle = placed.join(spells, on="cycle_no").filter(
         pl.col("about").is_null() | (pl.col("about") == pl.col("subject_key"))
@@ -463,12 +338,12 @@ def _evidence(rows: pl.DataFrame, opening: pl.DataFrame, stay: pl.DataFrame) -> 
         rows.filter(~names_cycle)
         .select(*YEAR, "subject_key", "on")
         .join(stay, on=[*YEAR, "subject_key"])
-        .filter(_inside("opened_on", "ends_on"))
+        .filter(inside("opened_on", "ends_on"))
     )
     columns = ["member_no", "on", "opened_on", "from_on", "to_on"]
     return (
         pl.concat([of_cycle.select(columns), of_student.select(columns)])
-        .filter(_inside("from_on", "to_on"))
+        .filter(inside("from_on", "to_on"))
         .select("member_no", week=(pl.col("on") - pl.col("opened_on")).dt.total_days() // DAYS_PER_WEEK)
         .unique()
     )
@@ -487,7 +362,7 @@ def _tutoring(rows: pl.DataFrame, stay: pl.DataFrame) -> tuple[pl.DataFrame, pl.
     )
     hits = (
         sessions.join(stay.drop("measure"), on=student)
-        .filter(_inside("opened_on", "ends_on") & _inside("from_on", "to_on"))
+        .filter(inside("opened_on", "ends_on") & inside("from_on", "to_on"))
         .group_by("session_no")
         .agg(pl.col("cycle_id").first(), cycles=pl.len())
     )
@@ -502,7 +377,7 @@ def _tutoring(rows: pl.DataFrame, stay: pl.DataFrame) -> tuple[pl.DataFrame, pl.
         .sort(*student, "cycle_id")
     )
     broken = [
-        _broken(known.filter(pl.col("cycles").is_null()), "no_cycle"),
-        _broken(known.filter(several), "several_open_cycles"),
+        broken_by(known.filter(pl.col("cycles").is_null()), "no_cycle"),
+        broken_by(known.filter(several), "several_open_cycles"),
     ]
     return table, pl.concat(broken)

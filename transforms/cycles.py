@@ -8,7 +8,8 @@ import polars as pl
 from schemas.contract import conform
 from schemas.policy import DistrictPolicy
 from schemas.projections import Cycle, CycleOutcome, Progress, Projection
-from transforms.cycle_facts import ABSENT, PARTIAL, UNKNOWN, YEAR, CycleFacts, read
+from transforms.cycle_facts import ABSENT, PARTIAL, UNKNOWN, CycleFacts, read
+from transforms.cycle_places import YEAR
 from transforms.growth import DAYS_PER_WEEK, TOLERANCE, aim, ols, p_slope_at_least, slope_status
 
 FINDINGS = (
@@ -311,9 +312,7 @@ def _outcomes(
         rows = rows.with_columns(peer_slope=pl.lit(None, pl.Float64))
     else:
         rows = rows.join(peers.select(*keys, "peer_slope"), on=keys, how="left")
-    return rows.with_columns(
-        pl.col("weeks_with_evidence").fill_null(0), p_slope_at_least_goal="p_slope_at_least_goal"
-    ).with_columns(_verdict().struct.unnest())
+    return rows.with_columns(pl.col("weeks_with_evidence").fill_null(0)).with_columns(_verdict().struct.unnest())
 
 
 def _verdict() -> pl.Expr:
