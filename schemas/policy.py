@@ -23,6 +23,14 @@ ADVANCED_WORDS = ("honors", "advanced", "accelerated", "gifted", "ap", "ib", "en
 SECTION_VOCABULARY = (*MATH_WORDS, *REMEDIAL_WORDS, *ADVANCED_WORDS)
 """The only words of a class title or code that leave the vault."""
 
+DEFAULT_WINDOW_ENDS = {"fall": (11, 15), "winter": (3, 1)}
+"""Month and day on which a window ends where neither a range nor a label says so (SEMANTICS 6.1); spring ends with the
+school year."""
+FROZEN_AFTER_DAYS = 28
+"""Exports up to this many days after a window settle its reference date and primary measures (SEMANTICS 6.1b)."""
+RAPID_GUESSING_PERCENT = 30.0
+"""From this share of rapid guesses on, a test is not valid (METHOD 1.2)."""
+
 
 class UnreadablePolicy(Exception):
     """A policy file cannot be used; says which file, which setting and what is wrong with it."""

@@ -80,6 +80,7 @@ class ScreeningResult(Projection):
     chosen_reason: pl.String = field("Rule that chose the test, or why it was not chosen.")
     layout: pl.String = field("Layout of the latest export that shows the test.")
     exports: pl.Int64 = field("Layouts that show the test.")
+    first_export_at: UTC = field("Earliest export that shows the test as it stands; frozen rules go by it.")
 
     class Config:
         unique = ["district_id", "natural_key"]
@@ -361,6 +362,7 @@ class IngestLedger(Contract):
     layout: pl.String = field("Layout that read it; null where none was recognised.")
     status: pl.String = field("loaded or held.", isin=["loaded", "held"], nullable=False)
     held_rule: pl.String = field("Rule that held the file.")
+    held_against: pl.String = field("Hash of the layouts, aliases, roster and policy it was held under.")
     message: pl.String = field("What was wrong or noteworthy, where, and what to do.")
     export_at: UTC = field("When the source exported it.")
     received_on: pl.Date = field("Day it was received, where a backfill declares one.")
