@@ -135,9 +135,7 @@ def _encoding(data: bytes, marked: str, header: Header, scan: Scan, name: str) -
                 f"{name}: the header is in another encoding than the rows. Save the file as CSV (UTF-8)."
             ) from None
     starts, ends = scan.starts, scan.ends
-    undefined = [
-        line for line in scan.broken.tolist() if UNDEFINED_1252.search(data, starts[line], ends[line])
-    ]
+    undefined = [line for line in scan.broken.tolist() if UNDEFINED_1252.search(data, starts[line], ends[line])]
     return "windows-1252", np.array(undefined, np.int64)
 
 

@@ -51,7 +51,7 @@ class Refused:
     message: str
 
 
-class Refusal(Exception):  # noqa: N818
+class Refusal(Exception):
     def __init__(self, name: str, rule: str, advice: str) -> None:
         self.refused = Refused(name, rule, f"{name}: {advice}")
         super().__init__(self.refused.message)
@@ -95,9 +95,7 @@ class Landed:
                 f"{self.name}: the file is gone or can no longer be opened. Land it again."
             ) from None
         if _digest(data, self.sheet) != self.data_sha256:
-            raise UnreadableExport(
-                f"{self.name}: the file changed since it was found. Run again once it is complete."
-            )
+            raise UnreadableExport(f"{self.name}: the file changed since it was found. Run again once it is complete.")
         return data
 
 
@@ -197,9 +195,7 @@ class _File:
         within = f"{member}!" if member else ""
         return [self._landed(data, f"{name}!{sheet}", f"{within}{sheet}", bundle, sheet) for sheet in sheets]
 
-    def _landed(
-        self, data: bytes, name: str, member: str | None, bundle: str, sheet: str | None = None
-    ) -> Landed:
+    def _landed(self, data: bytes, name: str, member: str | None, bundle: str, sheet: str | None = None) -> Landed:
         return Landed(
             district_id=self.district_id,
             path=self.path,

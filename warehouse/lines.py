@@ -25,7 +25,7 @@ Lines = npt.NDArray[np.int64]
 Flags = npt.NDArray[np.bool_]
 
 
-class UnreadableExport(Exception):  # noqa: N818
+class UnreadableExport(Exception):
     """A file that cannot be read at all: what is wrong, where, and what to do. Never holds a cell."""
 
 
@@ -60,9 +60,7 @@ def decoded(data: bytes) -> tuple[bytes, str]:
             text = data.decode("utf-16").encode()
         except UnicodeError:
             # What cannot be decoded becomes a byte that UTF-8 never holds, and damages only its own record.
-            text = (
-                data.decode("utf-16", "replace").encode(errors="replace").replace("\ufffd".encode(), b"\xff")
-            )
+            text = data.decode("utf-16", "replace").encode(errors="replace").replace("\ufffd".encode(), b"\xff")
         return text, "utf-16"
     encoding = "utf-8" if data.startswith(codecs.BOM_UTF8) else ""
     if b"\n" not in data and b"\r" in data:  # line ends of classic Mac OS

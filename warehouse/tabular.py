@@ -87,9 +87,7 @@ def sheet_names(data: bytes) -> list[str]:
     """Visible sheets that hold a cell; none where the workbook cannot be read."""
     try:
         book = fastexcel.read_excel(data)
-        sheets = [
-            book.load_sheet(sheet, header_row=None, n_rows=1, dtypes="string") for sheet in book.sheet_names
-        ]
+        sheets = [book.load_sheet(sheet, header_row=None, n_rows=1, dtypes="string") for sheet in book.sheet_names]
     except fastexcel.FastExcelError:
         return []
     return [sheet.name for sheet in sheets if sheet.visible == "visible" and sheet.total_height]
@@ -101,17 +99,12 @@ def _refuse_other(data: bytes, name: str) -> None:
             f"{name}: the file is an archive inside another or is broken. Land its files themselves."
         )
     if data.startswith(b"%PDF") or MARKUP.match(data, 0, 1000):
-        raise UnreadableExport(
-            f"{name}: the file is a document, not a table. Export it as CSV, .xlsx or JSON Lines."
-        )
+        raise UnreadableExport(f"{name}: the file is a document, not a table. Export it as CSV, .xlsx or JSON Lines.")
 
 
 def _without_long_cells(rows: pl.DataFrame, header: tuple[str, ...]) -> tuple[pl.DataFrame, list[Damage]]:
     cells = pl.all().exclude("source_line")
-    if (
-        rows.width == 1
-        or not rows.select(pl.any_horizontal((cells.str.len_bytes() > LONGEST_CELL).any())).item()
-    ):
+    if rows.width == 1 or not rows.select(pl.any_horizontal((cells.str.len_bytes() > LONGEST_CELL).any())).item():
         return rows, []
     too_long = [pl.col(f"c{position}").str.len_chars() > LONGEST_CELL for position in range(len(header))]
     first = pl.coalesce(pl.when(long).then(pl.lit(position)) for position, long in enumerate(too_long))
@@ -157,12 +150,7 @@ def _sheet(data: bytes, name: str, most_rows: int | None) -> pl.DataFrame:
     rows.columns = [f"c{position}" for position in range(rows.width)]
     cells = trimmed(pl.all().str.replace(DATE_ONLY, "$1").str.replace(TIME_ONLY, "$1"))
     blank = pl.all_horizontal(pl.all().exclude("source_line").is_null())
-    return (
-        rows.select(cells)
-        .with_row_index("source_line", offset=1)
-        .cast({"source_line": pl.Int64})
-        .filter(~blank)
-    )
+    return rows.select(cells).with_row_index("source_line", offset=1).cast({"source_line": pl.Int64}).filter(~blank)
 
 
 def _refuse_vast_sheets(data: bytes, name: str) -> None:
@@ -207,8 +195,7 @@ def _read_workbook(data: bytes, name: str, columns: Collection[int] | None) -> R
     rows = _sheet(data, name, None)
     header = _workbook_header(rows, name)
     repeated = pl.all_horizontal(
-        pl.col(f"c{position}").eq_missing(pl.lit(cell or None, pl.String))
-        for position, cell in enumerate(header)
+        pl.col(f"c{position}").eq_missing(pl.lit(cell or None, pl.String)) for position, cell in enumerate(header)
     )
     judged = rows[1:].with_columns(repeated.alias("repeated"))
     lines = judged.filter("repeated")["source_line"].to_list()
@@ -274,9 +261,7 @@ def _flat(line: bytes) -> Flat | str:
                 flat |= {f"{key}.{inner}": _text(nested) for inner, nested in value.items()}
             else:
                 flat[key] = _text(value)
-        "".join(
-            itertools.chain(flat, filter(None, flat.values()))
-        ).encode()  # half of a surrogate pair is no text
+        "".join(itertools.chain(flat, filter(None, flat.values()))).encode()  # half of a surrogate pair is no text
     except (ValueError, RecursionError):
         return "invalid_json"
     return flat
@@ -305,9 +290,7 @@ def _read_json_lines(data: bytes, name: str, columns: Collection[int] | None) ->
     keys = [key for key in found.columns[1:] if key not in parents or found[key].null_count() < found.height]
     header = _json_header(lines[:HEADER_LINES], (key.removeprefix(".") for key in keys))
     cells = [
-        trimmed(pl.col(f".{key}") if f".{key}" in found.columns else pl.lit(None, pl.String)).alias(
-            f"c{position}"
-        )
+        trimmed(pl.col(f".{key}") if f".{key}" in found.columns else pl.lit(None, pl.String)).alias(f"c{position}")
         for position, key in enumerate(header)
     ]
     return _table(header, found.select("source_line", *cells), damaged, columns, encoding or "utf-8")
