@@ -1,6 +1,4 @@
-"""Contracts as quality results: what Pandera found in each projection, by district and school year."""
-
-from collections.abc import Mapping
+"""Quality as rows: what Pandera and the rules found in each projection, by district and school year."""
 
 import polars as pl
 
@@ -63,6 +61,18 @@ def blocked(results: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def listed(results: Mapping[str, pl.DataFrame]) -> pl.DataFrame:
-    """All results as one table."""
-    return pl.concat([rows.select(RESULT_COLUMNS) for rows in results.values()])
+def finding_results(findings: pl.DataFrame) -> pl.DataFrame:
+    """What the cycle rules found: it warns, because the rows are kept and shown."""
+    return findings.select(
+        "district_id",
+        "school_year",
+        stage=pl.lit("projections"),
+        tool=pl.lit("rule"),
+        about=pl.lit("cycle"),
+        school_id=pl.lit(None, pl.String),
+        rule=pl.col("rule"),
+        is_blocking=pl.lit(value=False),
+        is_passed=pl.col("rows") == 0,
+        rows=pl.col("rows").cast(pl.Int64),
+        observed=pl.lit(None, pl.Float64),
+    ).select(RESULT_COLUMNS)

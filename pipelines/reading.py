@@ -1,4 +1,4 @@
-"""One reading of one landed file: recognise, parse, find its students, settle what it changes, write it, ledger row last."""
+"""One reading of one landed file: recognise, parse, find its students, settle what changes; ledger row last."""
 
 import hashlib
 import re

@@ -10,7 +10,7 @@ import polars as pl
 from transforms.signals import school_signals
 
 from pipelines.facts import PARTITION, current_facts, fingerprints
-from pipelines.quality import RESULT_COLUMNS, blocked, contract_results
+from pipelines.quality import RESULT_COLUMNS, blocked, contract_results, finding_results
 from schemas.contract import columns, conform, empty, table_name
 from schemas.events import ALL_YEARS
 from schemas.exports import layouts
@@ -106,7 +106,7 @@ def refresh(
     ledger = log.ledger_rows(sorted(policies), as_of)
     states = _district_states(ledger, policies)
     known = projections.districts.scan().collect()
-    news = states.join(known, on=columns(DistrictState), how="anti", nulls_equal=True)
+    news = states.join(known, on=list(columns(DistrictState)), how="anti", nulls_equal=True)
     report.unchanged = sorted(set(policies) - set(news["district_id"]))
     for districts in _chunks(ledger, news["district_id"].sort().to_list()):
         progress(", ".join(districts) if len(districts) < 4 else f"{len(districts)} districts")
@@ -137,8 +137,9 @@ def _refresh(
     if stale.is_empty():
         return
     lazy = {family: rows.join(stale, on=PARTITION, how="semi").lazy() for family, rows in facts.items()}
-    tables = compute(lazy, policies)
-    checked = [
+    tables, findings = compute(lazy, policies)
+    checked = [finding_results(findings)]
+    checked += [
         contract_results(_with_ids(tables[c], c, inputs), c, stale) for c in PROJECTIONS if c is not QualityResult
     ]
     if plausible is not None:
@@ -167,8 +168,8 @@ def _refresh(
 
 def compute(
     facts: Mapping[str, pl.LazyFrame], policies: Mapping[str, DistrictPolicy]
-) -> dict[type[Projection], pl.DataFrame]:
-    """Every projection that needs no verdict on data quality, each collected once."""
+) -> tuple[dict[type[Projection], pl.DataFrame], pl.DataFrame]:
+    """Every projection that needs no verdict on data quality, and what was found on the way."""
     richness = {layout.id: layout.richness for layout in layouts().values()}
     tests = screening_results(facts, policies, richness).collect()
     windows = window_rules(tests.lazy(), policies).collect()
@@ -178,7 +179,7 @@ def compute(
         needs.lazy(), tests.lazy(), memberships.lazy(), windows.lazy(), facts, policies
     ).collect()
     cycles = cycle_tables(facts, policies)
-    return {
+    tables: dict[type[Projection], pl.DataFrame] = {
         WindowRule: windows,
         ScreeningResult: tests,
         ClassMembership: memberships,
@@ -190,6 +191,7 @@ def compute(
         ClassDecision: empty(ClassDecision).drop("input_id"),
         SchoolSignal: empty(SchoolSignal).drop("input_id"),
     }
+    return tables, cycles.finding
 
 
 def _decide(
@@ -202,7 +204,16 @@ def _decide(
     tables[ClassDecision] = class_decisions(
         tables[ClassMembership].lazy(), tables[NeedLevel].lazy(), quality.lazy(), policies
     )
-    tables[SchoolSignal] = school_signals(tables, facts, quality, policies)
+    tables[SchoolSignal] = school_signals(
+        tables[ClassMembership].lazy(),
+        tables[TierPlacement].lazy(),
+        tables[Cycle].lazy(),
+        tables[CycleOutcome].lazy(),
+        facts,
+        tables[ClassDecision].lazy(),
+        quality.lazy(),
+        policies,
+    )
 
 
 def input_ids(facts: Mapping[str, pl.DataFrame], policies: Mapping[str, DistrictPolicy]) -> pl.DataFrame:

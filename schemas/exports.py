@@ -68,6 +68,7 @@ class Column(_Model):
     """Inside a block: take the column right at the header that opens the block."""
     min: float | None = None
     max: float | None = None
+    """Of a number; of a day: how many days after the export it may lie (400 unless given)."""
     split: str | None = None
     """Separator of lists in one cell; kept joined by `;` in sorted order."""
     where: dict[str, tuple[str, ...]] = {}
@@ -142,6 +143,7 @@ class Layout(_Model):
     richness: int = 1
     """Of two layouts that show one test with equal export time, the higher one's columns are shown."""
     kind: Literal["assessment", "roster", "sessions", "cycle_log"] = "assessment"
+    """A roster says who is a student of the district; the students of every other file are looked for in it."""
     format: Literal["table", "json_lines"] = "table"
     bundle: str | None = None
     """Files of one bundle (a OneRoster folder) are read together."""
@@ -159,7 +161,7 @@ class Layout(_Model):
     people: tuple[str, ...] = ()
     """Id columns of the student, in the order in which a row's own id is taken."""
     names_people: bool = False
-    """True for a roster of people: its ids become known ids that other files are matched against."""
+    """True for the file of a roster that names its people: its ids are what other files are matched against."""
     columns: dict[str, Column] = {}
     facts: tuple[Fact, ...] = ()
     blocks: tuple[Block, ...] = ()

@@ -1,11 +1,16 @@
 """Synthetic districts: same seed, same bytes; the vendors' headers; what was planted shows."""
 
+from datetime import UTC, datetime
 from pathlib import Path
 
 import polars as pl
 import pytest
 
 from pipelines.simulate import SimulatedDistrict, corrected_school_file, simulate
+from schemas.exports import layouts
+from transforms.exports import Context, parse, wanted
+from transforms.recognition import Recognised, recognise
+from warehouse.tabular import read_header, read_table
 
 HEADERS = Path(__file__).parent / "headers"
 
@@ -13,6 +18,11 @@ HEADERS = Path(__file__).parent / "headers"
 @pytest.fixture(scope="module")
 def district(tmp_path_factory: pytest.TempPathFactory) -> SimulatedDistrict:
     return simulate(tmp_path_factory.mktemp("landing"), students=3000, seed=7)[0]
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> SimulatedDistrict:
+    return simulate(tmp_path_factory.mktemp("small"), students=700, seed=8)[0]
 
 
 def read(path: Path) -> pl.DataFrame:
@@ -59,11 +69,73 @@ def test_an_unknown_kind_is_refused(tmp_path: Path):
         simulate(tmp_path, kinds=("roster", "grades"))
 
 
-@pytest.mark.parametrize("term", ["Fall", "Winter", "Spring"])
-def test_map_growth_has_the_official_header(district: SimulatedDistrict, term: str):
-    header = first_line(next((district.path / "map_growth").glob(f"AssessmentResults_{term}_*.csv")))
-    assert header == first_line(HEADERS / "map_growth.csv")
-    assert header.count(",") == 142
+OFFICIAL = {
+    "roster/manifest.csv": ("oneroster_manifest", 2),
+    "roster/orgs.csv": ("oneroster_orgs", 7),
+    "roster/academicSessions.csv": ("oneroster_academicSessions", 9),
+    "roster/courses.csv": ("oneroster_courses", 10),
+    "roster/classes.csv": ("oneroster_classes", 14),
+    "roster/users.csv": ("oneroster_users", 18),
+    "roster/enrollments.csv": ("oneroster_enrollments", 10),
+    "roster/demographics.csv": ("oneroster_demographics", 16),
+    "map_growth/AssessmentResults_Fall_2025-2026.csv": ("map_growth", 143),
+    "map_growth/AssessmentResults_Winter_2025-2026.csv": ("map_growth", 143),
+    "map_growth/AssessmentResults_Spring_2025-2026.csv": ("map_growth", 143),
+    "iready/diagnostic_results_math_CONFIDENTIAL.csv": ("iready_2026", 58),
+    "star/SM_v2.csv": ("star_math", 118),
+    "fastbridge/aMath.csv": ("fastbridge_amath", 101),
+    "fastbridge/CBMmath_CAP.csv": ("fastbridge_cbmmath_cap", 96),
+    "fastbridge/progress_monitoring.csv": ("fastbridge_progress", 22),
+    "tutoring/sessions.csv": ("datas_sessions", 6),
+    "tutoring/students.csv": ("datas_students", 23),
+    "cycles/cycles.csv": ("cycle_log_cycles", 14),
+    "cycles/members.csv": ("cycle_log_members", 10),
+    "cycles/sessions.csv": ("cycle_log_sessions", 13),
+    "cycles/attendance.csv": ("cycle_log_attendance", 8),
+    "cycles/probes.csv": ("cycle_log_probes", 9),
+    "cycles/evidence.csv": ("cycle_log_evidence", 8),
+    "cycles/referrals.csv": ("cycle_log_referrals", 8),
+    "cycles/contacts.csv": ("cycle_log_contacts", 7),
+    "cycles/tier_decisions.csv": ("cycle_log_tier_decisions", 7),
+    "cycles/curriculum.csv": ("cycle_log_curriculum", 6),
+}
+"""File to the official header it must have (`headers/`, taken from real exports and documents) and its columns."""
+
+
+@pytest.mark.parametrize("file", OFFICIAL)
+def test_every_file_has_the_official_header(district: SimulatedDistrict, file: str):
+    name, columns = OFFICIAL[file]
+    header = first_line(district.path / file)
+    assert header == first_line(HEADERS / f"{name}.csv")
+    assert header.count(",") == columns - 1
+
+
+def test_every_file_written_is_listed_here(district: SimulatedDistrict):
+    assert {file.relative_to(district.path).as_posix() for file in district.files} == OFFICIAL.keys()
+
+
+@pytest.mark.parametrize("file", [file for file in OFFICIAL if not file.startswith("roster/")])
+def test_every_row_is_understood_by_its_layout(small: SimulatedDistrict, file: str):
+    data, name = (small.path / file).read_bytes(), Path(file).name
+    found = recognise(read_header(data, name), name, layouts())
+    assert isinstance(found, Recognised), found
+    assert not found.binding.renamed and not found.binding.new
+    table = read_table(data, name, wanted(found.binding))
+    parsed = parse(table.rows, found.binding, Context("d001", name, datetime(2026, 6, 6, tzinfo=UTC), "America/Denver"))
+    assert table.damaged.is_empty() and parsed.rejected.is_empty()
+    assert sum(frame.height for frame in parsed.facts.values()) > 0
+
+
+def test_iready_is_written_as_the_vendor_writes_it(district: SimulatedDistrict):
+    data = (district.path / "iready" / "diagnostic_results_math_CONFIDENTIAL.csv").read_bytes()
+    assert data.startswith(b"\xef\xbb\xbf") and data.count(b"\r\n") == data.count(b"\n")
+    assert (district.path / "fastbridge" / "CBMmath_CAP.csv").read_bytes().endswith(b"\r\n")
+
+
+def test_map_growth_quotes_every_cell_and_no_header(district: SimulatedDistrict):
+    lines = (district.path / "map_growth" / "AssessmentResults_Fall_2025-2026.csv").read_text().splitlines()
+    assert not lines[0].startswith('"')
+    assert all(line.startswith('"Fall 2025-2026","') and line.endswith('""') for line in lines[1:])
 
 
 def test_every_enrolled_user_class_and_school_exists(district: SimulatedDistrict):
@@ -133,7 +205,7 @@ def test_the_scenarios_are_there_and_classes_have_their_sizes(district: Simulate
     tiny = truth.filter(scenario="tiny")
     assert (tiny["students_fall"] < 10).all()
     regular = truth.filter(pl.col("section") == "regular", pl.col("scenario") != "tiny")
-    assert regular["students_fall"].is_between(13, 30).all()
+    assert regular["students_fall"].is_between(13, 28).all()
 
 
 def test_a_score_and_its_percentile_never_disagree_within_a_grade(district: SimulatedDistrict):
@@ -149,6 +221,41 @@ def test_a_retest_leaves_one_growth_measure_per_student_and_term(district: Simul
     twice = rows.filter(pl.len().over("StudentID") == 2)
     assert twice.height > 50
     assert (twice.group_by("StudentID").agg((pl.col("GrowthMeasureYN") == "TRUE").sum())["GrowthMeasureYN"] == 1).all()
+
+
+def test_groups_have_three_to_five_students_and_mostly_meet(district: SimulatedDistrict):
+    log = {path.stem: read(path) for path in (district.path / "cycles").glob("*.csv")}
+    assert log["members"].group_by("cycle_id").len()["len"].is_between(3, 5).all()
+    for name in log.keys() - {"cycles", "curriculum", "referrals", "contacts", "tier_decisions"}:
+        assert log[name]["cycle_id"].is_in(log["cycles"]["cycle_id"].implode()).all(), name
+    held = log["sessions"].group_by("school_id").agg((pl.col("status") == "held").mean()).sort("status")["status"]
+    assert held[0] < 0.7 < 0.8 < held[-1]
+    present = (log["attendance"]["attendance"] == "present").mean()
+    assert 0.86 < present < 0.94
+    opened, ends = (pl.col(name).str.to_date() for name in ("opened_on", "planned_end_on"))
+    assert log["cycles"].select((ends - opened).dt.total_days().is_between(18, 39).all()).item()
+    assert log["cycles"]["closed_on"].null_count() > 0
+    assert log["members"]["goal_met_on"].count() > 10 and log["members"]["left_on"].count() > 5
+    assert log["evidence"].filter(pl.col("note").str.contains("First [0-9]+ ")).height > 0
+
+
+def test_about_a_third_of_the_students_in_need_are_helped(tmp_path: Path):
+    district = simulate(tmp_path, students=6_000, seed=5, kinds=("map_growth", "cycles"))[0]
+    members = read(district.path / "cycles" / "members.csv")["student_id"].unique()
+    need = growth_tests(district, "Fall").filter(pl.col("TestPercentile") < 20)
+    assert 0.25 < need["StudentID"].is_in(members.implode()).mean() < 0.4
+
+
+def test_no_record_of_a_cycle_is_written_twice(district: SimulatedDistrict):
+    keys = {
+        "sessions": ["cycle_id", "starts_at"],
+        "attendance": ["cycle_id", "starts_at", "student_id"],
+        "members": ["cycle_id", "student_id"],
+        "probes": ["student_id", "measure", "form", "probed_on"],
+        "evidence": ["row_id"],
+    }
+    for name, key in keys.items():
+        assert not read(district.path / "cycles" / f"{name}.csv").select(key).is_duplicated().any(), name
 
 
 def test_a_later_export_changes_scores_of_one_school_only(district: SimulatedDistrict, tmp_path: Path):

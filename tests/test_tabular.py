@@ -84,6 +84,10 @@ def test_a_doubled_carriage_return_is_one_line_end():
     assert cells(read(b'a,b\r\r\n1,"2"\r\r\n3,4\r\r\n')) == [(2, "1", "2"), (3, "3", "4")]
 
 
+def test_a_carriage_return_inside_a_cell_does_not_end_the_record():
+    assert cells(read('a,b\n1\r2,"3\n4"\n5\r6,7\n')) == [(2, "1\r2", "3\n4"), (4, "5\r6", "7")]
+
+
 def test_the_last_line_needs_no_newline():
     assert cells(read("a,b\n1,2")) == [(2, "1", "2")]
 
@@ -396,7 +400,7 @@ def test_a_long_value_of_json_is_damage():
     assert table.records == 2
 
 
-scalars = st.none() | st.booleans() | st.integers(-(2**70), 2**70) | st.floats(allow_nan=False, allow_infinity=False)
+scalars = st.none() | st.booleans() | st.integers(-(2**70), 2**70) | st.floats(-1e9, 1e9)
 values = (
     scalars | st.text(max_size=5) | st.lists(scalars, max_size=2) | st.dictionaries(st.text("xy"), scalars, max_size=2)
 )
@@ -435,6 +439,8 @@ printable = st.text(
 @settings(max_examples=300, deadline=None)
 def test_whatever_the_csv_module_writes_reads_back(rows, delimiter, line_end, quoting, has_mark):
     width = len(rows[0]) if rows else 2
+    if any("\r" in cell for row in rows for cell in row):
+        quoting = csv.QUOTE_ALL  # before Python 3.13 the csv module leaves a carriage return unquoted
     header = [f"column {position}" for position in range(width)]
     text = io.StringIO()
     writer = csv.writer(text, delimiter=delimiter, lineterminator=line_end, quoting=quoting)

@@ -85,7 +85,9 @@ def only_lines(read: FileFacts, lines: pl.Series) -> FileFacts:
 def name_facts(read: FileFacts, stamp: Stamp) -> dict[str, pl.DataFrame]:
     """The facts of each family with their keys, hashes and everything an event carries."""
     return {
-        family: identify(rows, family, stamp.secret, stamp.unhashed).with_columns(
+        family: identify(
+            rows.with_columns(pl.col("school_year").fill_null(stamp.year)), family, stamp.secret, stamp.unhashed
+        ).with_columns(
             district_id=pl.lit(stamp.district_id),
             export_at=pl.lit(stamp.export_at),
             batch_id=pl.lit(stamp.batch_id),
@@ -237,7 +239,7 @@ def _versioned(family: str) -> pl.Expr:
 
 def _years(family: str, stamp: Stamp) -> pl.Expr:
     """School years of a fact, as a list: reference records stand in `all`, enrolments in each year they touch."""
-    own = pl.col("school_year").fill_null(stamp.year)
+    own = pl.col("school_year")
     if family != "roster":
         return pl.concat_list(own)
     first = own.cast(pl.Int32, strict=False)

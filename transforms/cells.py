@@ -310,7 +310,8 @@ def _text(text: pl.Expr, column: Column, reading: Reading) -> pl.Expr:
 def _outside(value: pl.Expr, column: Column, reading: Reading) -> pl.Expr | None:
     """Where a value is implausible; None where any is fine."""
     if column.type in ("date", "instant") and not column.vault:
-        return ~value.is_between(EARLIEST, reading.latest)
+        later = 0 if column.max is None else int(column.max) - DAYS_AFTER_EXPORT
+        return ~value.is_between(EARLIEST, reading.latest + timedelta(days=later))
     if column.type == "local_datetime":
         day = value.str.slice(0, 10)
         return (day < EARLIEST.isoformat()) | (day > reading.latest.isoformat())

@@ -74,7 +74,7 @@ def class_decisions(
         UnknownDistrict: a district with classes has no policy.
     """
     counted = with_rules(count_classes(memberships, needs).collect(engine="streaming"), policies)
-    rows = pool(in_scope(counted), quality.collect())
+    rows = pool(in_scope(counted), quality)
     decided = decide(judge(rows)).join(
         need_cuts(rows, policies), on=[*DISTRICT_GRADE, "reference_on"], nulls_equal=True
     )
@@ -84,7 +84,7 @@ def class_decisions(
     )
 
 
-def pool(rows: pl.DataFrame, quality: pl.DataFrame) -> pl.DataFrame:
+def pool(rows: pl.DataFrame, quality: pl.LazyFrame) -> pl.DataFrame:
     """Mark what the data allow and pool the evaluable regular classes of each school's grade and of the district's."""
     enrolled, tested = pl.col("enrolled"), pl.col("tested")
     covered = (enrolled > 0) & reaches(tested, enrolled, "coverage_minimum")
@@ -109,12 +109,12 @@ def pool(rows: pl.DataFrame, quality: pl.DataFrame) -> pl.DataFrame:
     )
     return (
         marked.join(grades, on=SCHOOL_GRADE, nulls_equal=True)
-        .join(blocked_schools(quality), on=["district_id", "school_year", "school_id"], how="left")
+        .join(blocked_schools(quality).collect(), on=["district_id", "school_year", "school_id"], how="left")
         .with_columns(pl.col("is_blocked").fill_null(value=False))
     )
 
 
-def blocked_schools(quality: pl.DataFrame) -> pl.DataFrame:
+def blocked_schools(quality: pl.LazyFrame) -> pl.LazyFrame:
     """Schools with a failed blocking rule."""
     return (
         quality.filter("is_blocking", ~pl.col("is_passed"), pl.col("school_id").is_not_null())

@@ -183,7 +183,7 @@ class _Parse:
         if scope:
             value = pl.col(f"r.{scope.column}").str.to_lowercase()
             inside = value.is_in([word.lower() for word in scope.values])
-            unreadable = value.is_null() | (pl.col(f"!r.{scope.column}") > 0)
+            unreadable = value.is_null() | (self.cells.code(f"r.{scope.column}") > 0)
             outcome = (
                 pl.when(unreadable)
                 .then(pl.lit("rejected"))
@@ -240,7 +240,7 @@ class _Parse:
             prefix, _, name = key.partition(".")
             if prefix != str(number):
                 continue
-            code = pl.col(f"!{key}")
+            code = self.cells.code(key)
             if name in own and own[name].required:
                 lacking = pl.col(key).is_null() & pl.col(f"filled.{number}") & (code == 0)
                 code = pl.when(lacking).then(pl.lit(CODES["missing_value"], dtype=pl.UInt8)).otherwise(code)
@@ -262,7 +262,7 @@ class _Parse:
             found.append(_broken(whole, header, nameless, None))
         if self.layout.scope:
             key = f"r.{self.layout.scope.column}"
-            unknown = (pl.col(key).is_null() & (pl.col(f"!{key}") == 0)).cast(pl.UInt8) * CODES["missing_value"]
+            unknown = (pl.col(key).is_null() & (self.cells.code(key) == 0)).cast(pl.UInt8) * CODES["missing_value"]
             found.append(_broken(whole, self.headers[key], unknown, None))
         for number in range(len(self.binding.slots)):
             alone = len(self.binding.slots) == 1
@@ -299,6 +299,8 @@ class _Parse:
         prefix = str(number) if fact.strands else "r"
         parsed = self.typed.filter(pl.col(f"state.{number}") == "fact")
         lists = self.cells.strand_lists(parsed, prefix, schema["strands"])
+        if lists["source_line"].equals(built["source_line"]):  # a join copies every list; most files need none
+            return built.with_columns(lists["strands"])
         return built.join(lists, on="source_line", how="left", maintain_order="left")
 
     def _column(self, number: int, name: str, dtype: pl.DataType) -> pl.Expr:
@@ -416,6 +418,8 @@ def _stack(frames: Sequence[pl.DataFrame], schema: dict[str, Any], by: Sequence[
     """The frames one below the other, in the order of the file."""
     if not frames:
         return pl.DataFrame(schema=schema)
-    stacked = pl.concat(frames) if len(frames) > 1 else frames[0]
+    if len(frames) == 1 and not by:
+        return frames[0]
+    stacked = pl.concat(frames)
     order = list(by) or ["source_line", *(["slot"] if "slot" in stacked.columns else [])]
     return stacked.sort(order, maintain_order=True)

@@ -152,7 +152,10 @@ def _place(
     if not column.headers:
         return
     headers = [clean(each) for each in (*column.headers, *extra)]
-    needed = column.required or column.header_required or (fit.layout.scope and fit.layout.scope.column == name)
+    # JSON Lines has no header: a column that no line has is a cell that is blank in every line.
+    in_header = fit.layout.format == "table"
+    scoping = fit.layout.scope and fit.layout.scope.column == name
+    needed = (column.required and in_header) or column.header_required or scoping
     fit.needed += bool(needed)
     at = next((first[each] for each in headers if each in first), None)
     found = next((each for each in headers if each in first), None)
@@ -162,7 +165,7 @@ def _place(
     if at is None:
         if needed:
             fit.lacking.append((name, column))
-        else:
+        elif in_header:
             fit.optional.append(headers[0])
         return
     positions[name] = at

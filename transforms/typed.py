@@ -11,13 +11,16 @@ from transforms.cells import CODES, Reading
 _STRAND_PARTS = ("name", "score", "standard_error", "label")
 _TEXT = Column()
 _NUMBER = Column(type="number")
+_MISSING = pl.lit(CODES["missing_value"], dtype=pl.UInt8)
+_CHEAP = ("text", "id", "person", "note")
+"""Types read cell by cell; of the others each distinct text is read once, since exports repeat themselves."""
 
 
 class Typed:
     """The typed rows of one file.
 
-    ``rows`` holds ``source_line``, the values (``r.name`` of the row, ``0.name`` of a slot) and, under the same
-    name behind ``!``, the code of the rule a cell breaks.
+    ``rows`` holds ``source_line``, the values (``r.name`` of the row, ``0.name`` of a slot), the text of notes
+    (``text.r.name``) and, where some cell breaks a rule, its code under the value's name behind ``!``.
     """
 
     def __init__(self, rows: pl.DataFrame, binding: Binding, reading: Reading) -> None:
@@ -28,15 +31,22 @@ class Typed:
         """What the layout says of each value the file has."""
         self.headers: dict[str, str] = {}
         """What a rejection calls each value: the header as written, else our name."""
-        self._strands: dict[str, list[dict[str, str | None]]] = {}
-        self.rows = rows.lazy().select("source_line", *self._cells()).collect()
-        worst = self.rows.select(pl.col("^!.*$").max())
-        self.broken = {name[1:] for name in worst.columns if worst[name][0]}
+        self.broken: set[str] = set()
         """Values some row breaks a rule in."""
+        self._strands: dict[str, list[dict[str, str | None]]] = {}
+        self._given = rows
+        self._made: dict[str, pl.Series] = {"source_line": rows["source_line"]}
+        self._read_row()
+        self._read_slots()
+        self.rows = pl.DataFrame(self._made)
 
     def key(self, number: int, name: str) -> str | None:
         """Where a slot finds one of our columns: its own, else the row's."""
         return next((key for key in (f"{number}.{name}", f"r.{name}") if key in self.specs), None)
+
+    def code(self, key: str) -> pl.Expr:
+        """Code of the rule each cell breaks."""
+        return pl.col(f"!{key}") if key in self.broken else pl.lit(0, dtype=pl.UInt8)
 
     def strand_lists(self, rows: pl.DataFrame, prefix: str, dtype: pl.DataType) -> pl.DataFrame:
         """The strands of each row that have a score, an error or a label, in the layout's order."""
@@ -60,76 +70,93 @@ class Typed:
         stacked = pl.concat(parts).sort("source_line", "order")
         return stacked.group_by("source_line", maintain_order=True).agg("strands").collect()
 
-    def _cells(self) -> list[pl.Expr]:
-        made: list[pl.Expr] = []
-        for name, column in self.layout.columns.items():
-            made += self._cell(f"r.{name}", column, self._row_text(name), self._where(column), column.required)
-            self._named(f"r.{name}", self.binding.positions.get(name), name)
-        made += self._strand_cells("r", self.layout.strands, self.binding.strands)
+    def _read_row(self) -> None:
+        """Columns of the row; those made of others come last."""
+        composed = {name for name, column in self.layout.columns.items() if column.join or column.where}
+        for name in sorted(self.layout.columns, key=composed.__contains__):
+            column = self.layout.columns[name]
+            at = self.binding.positions.get(name)
+            text = self._joined(column) if column.join else None if at is None else self._given[f"c{at}"]
+            self._add(f"r.{name}", column, text, required=column.required and name not in self.layout.people)
+            self._named(f"r.{name}", at, name)
+        self._read_strands("r", self.layout.strands, self.binding.strands)
+
+    def _read_slots(self) -> None:
         for number, slot in enumerate(self.binding.slots):
-            in_block = isinstance(slot.fact, Block)
             for name, column in slot.fact.columns.items():
-                plain = column.model_copy(update={"pattern": None}) if in_block else column
-                text: pl.Expr | None = None
+                of_header = column.model_copy(update={"pattern": None}) if isinstance(slot.fact, Block) else column
+                at = slot.positions.get(name)
+                text = None if at is None else self._given[f"c{at}"]
                 if name in slot.captured:
-                    text = pl.lit(slot.captured[name] or None, dtype=pl.String)
-                elif name in slot.positions:
-                    text = pl.col(f"c{slot.positions[name]}")
-                made += self._cell(f"{number}.{name}", plain, text, self._where(column), False)
-                self._named(f"{number}.{name}", slot.positions.get(name), name)
-            made += self._strand_cells(str(number), slot.fact.strands, slot.strands)
-        return made
+                    text = self._same(slot.captured[name] or None)
+                elif at is None and column.required:  # only JSON Lines may lack it, and then no line has it
+                    text = self._same(None)
+                self._add(f"{number}.{name}", of_header, text)
+                self._named(f"{number}.{name}", at, name)
+            self._read_strands(str(number), slot.fact.strands, slot.strands)
 
-    def _cell(
-        self, key: str, column: Column, text: pl.Expr | None, where: pl.Expr | None, required: bool
-    ) -> list[pl.Expr]:
-        """Value and code of one column; nothing where the file does not have it."""
-        if text is None:
-            return []
-        self.specs[key] = column
-        text = text if where is None else pl.when(where).then(text)
-        cell = cells.read(text, column, self.reading)
-        broken = cell.broken
-        if required and key.removeprefix("r.") not in self.layout.people:
-            lacking = cell.value.is_null() & (broken == 0)
-            lacking = lacking if where is None else lacking & where
-            broken = pl.when(lacking).then(pl.lit(CODES["missing_value"], dtype=pl.UInt8)).otherwise(broken)
-        made = [cell.value.alias(key), broken.alias(f"!{key}")]
-        return [*made, text.alias(f"text.{key}")] if column.type == "note" else made
-
-    def _row_text(self, name: str) -> pl.Expr | None:
-        column = self.layout.columns[name]
-        if column.join:
-            parts = [self._row_value(each).cast(pl.String) for each in column.join]
-            return pl.concat_str(parts, separator=" / ", ignore_nulls=True).replace("", None)
-        at = self.binding.positions.get(name)
-        return None if at is None else pl.col(f"c{at}")
-
-    def _row_value(self, name: str) -> pl.Expr:
-        text = self._row_text(name)
-        return pl.lit(None) if text is None else cells.read(text, self.layout.columns[name], self.reading).value
-
-    def _where(self, column: Column) -> pl.Expr | None:
-        if not column.where:
-            return None
-        return pl.all_horizontal(among(self._row_value(name), values) for name, values in column.where.items())
-
-    def _strand_cells(self, prefix: str, strands: Sequence[Strand], places: Sequence[dict[str, int]]) -> list[pl.Expr]:
-        made: list[pl.Expr] = []
+    def _read_strands(self, prefix: str, strands: Sequence[Strand], places: Sequence[dict[str, int]]) -> None:
         for number, (strand, place) in enumerate(zip(strands, places, strict=True)):
             keys: dict[str, str | None] = {"fixed": strand.strand}
             for part, at in place.items():
-                keys[part] = f"{prefix}.strand {number} {part}"
-                column = _NUMBER if part in ("score", "standard_error") else _TEXT
-                made += self._cell(f"{keys[part]}", column, pl.col(f"c{at}"), None, False)
-                self._named(f"{keys[part]}", at, part)
+                key = keys[part] = f"{prefix}.strand {number} {part}"
+                self._add(key, _NUMBER if part in ("score", "standard_error") else _TEXT, self._given[f"c{at}"])
+                self._named(key, at, part)
             self._strands.setdefault(prefix, []).append(keys)
-        return made
+
+    def _add(self, key: str, column: Column, text: pl.Series | None, required: bool = False) -> None:
+        """Read one column; nothing where the file does not have it."""
+        if text is None:
+            return
+        frame = pl.DataFrame({"text": text})
+        if column.where:
+            frame = frame.with_columns(self._where(column).alias("where"))
+            frame = frame.with_columns(text=pl.when("where").then("text"))
+        frame = _read(frame, column, self.reading)
+        if required:
+            lacking = pl.col("value").is_null() & (pl.col("broken") == 0)
+            lacking = lacking & pl.col("where") if column.where else lacking
+            frame = frame.with_columns(broken=pl.when(lacking).then(_MISSING).otherwise("broken"))
+        self.specs[key] = column
+        self._made[key] = frame["value"]
+        if frame["broken"].max():
+            self.broken.add(key)
+            self._made[f"!{key}"] = frame["broken"]
+        if column.type == "note":
+            self._made[f"text.{key}"] = frame["text"]
+
+    def _same(self, text: str | None) -> pl.Series:
+        return pl.repeat(text, self._given.height, dtype=pl.String, eager=True)
+
+    def _joined(self, column: Column) -> pl.Series | None:
+        parts = [pl.col(f"r.{name}").cast(pl.String) for name in column.join if f"r.{name}" in self.specs]
+        if not parts:
+            return None
+        together = pl.concat_str(parts, separator=" / ", ignore_nulls=True).replace("", None)
+        return pl.DataFrame(self._made).select(together.alias("text"))["text"]
+
+    def _where(self, column: Column) -> pl.Series:
+        conditions = [
+            among(pl.col(f"r.{name}"), values) if f"r.{name}" in self.specs else pl.lit(False)
+            for name, values in column.where.items()
+        ]
+        return pl.DataFrame(self._made).with_columns(pl.all_horizontal(conditions).alias("where"))["where"]
 
     def _named(self, key: str, at: int | None, name: str) -> None:
-        """What a rejection calls the column: the header as written, else our name."""
         self.headers[key] = name if at is None else self.binding.header[at]
 
 
 def among(value: pl.Expr, values: Iterable[str]) -> pl.Expr:
+    """Where a value, as text, is one of these."""
     return value.cast(pl.String).is_in(list(values)).fill_null(False)
+
+
+def _read(frame: pl.DataFrame, column: Column, reading: Reading) -> pl.DataFrame:
+    """``frame`` with the ``value`` of each ``text`` and the code it breaks as ``broken``."""
+    cell = cells.read(pl.col("text"), column, reading)
+    if column.type not in _CHEAP or column.split or column.pattern:
+        distinct = frame.select(pl.col("text").unique())
+        if distinct.height * 2 <= frame.height:
+            known = distinct.with_columns(value=cell.value, broken=cell.broken)
+            return frame.join(known, on="text", how="left", nulls_equal=True, maintain_order="left")
+    return frame.with_columns(value=cell.value, broken=cell.broken)

@@ -110,7 +110,7 @@ def identify(facts: pl.DataFrame, family: str, secret: bytes, leave_out: Sequenc
     keyed = facts.sort("source_line", "slot").with_columns(
         _key=base,
         _ordinal=ordinal,
-        content_hash=keyed_hash(content_text(family, leave_out), secret),
+        content_hash=keyed_hash(content_text(family, (*leave_out, *_blank(facts))), secret),
     )
     keyed = keyed.with_columns(is_repeat=~pl.struct("_key", "content_hash").is_first_distinct())
     rank = (
@@ -123,6 +123,15 @@ def identify(facts: pl.DataFrame, family: str, secret: bytes, leave_out: Sequenc
             _key=pl.when(rank > 1).then(pl.col("_key") + f"{_UNIT}ordinal=" + rank.cast(pl.String)).otherwise("_key")
         )
     return keyed.with_columns(natural_key=keyed_hash(pl.col("_key"), secret)).drop("_key", "_ordinal")
+
+
+def _blank(facts: pl.DataFrame) -> list[str]:
+    """Columns that say nothing in this file; lists without any element cannot be looked into."""
+    return [
+        series.name
+        for series in facts
+        if series.null_count() == series.len() or (series.dtype == pl.List and not series.list.len().sum())
+    ]
 
 
 def compare(facts: pl.DataFrame, sightings: pl.DataFrame) -> pl.DataFrame:

@@ -17,6 +17,7 @@ NEWLINE, RETURN, QUOTE = ord("\n"), ord("\r"), ord('"')
 UTF16_BOMS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 UNDEFINED_1252 = re.compile(rb"[\x81\x8d\x8f\x90\x9d]")
 CONTROLS = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f]")
+STAND_IN = "\x1f"  # a record that holds it is damaged anyhow
 IS_CONTROL = np.zeros(256, np.bool_)
 IS_CONTROL[:32] = True
 IS_CONTROL[[ord("\t"), NEWLINE, RETURN]] = False
@@ -112,11 +113,12 @@ def read_first_record(data: bytes, name: str) -> Header:
 
 def cells_of(text: str, delimiter: str) -> list[str] | None:
     """The cells of one record, or None if its quotes are not those of one record."""
+    has_return = "\r" in text  # inside a cell, where the csv module would end the record
     try:
-        records = list(csv.reader([text], delimiter=delimiter, strict=True))
-    except csv.Error:
+        [cells] = csv.reader([text.replace("\r", STAND_IN) if has_return else text], delimiter=delimiter, strict=True)
+    except (csv.Error, ValueError):
         return None
-    return records[0] if len(records) == 1 else None
+    return [cell.replace(STAND_IN, "\r") for cell in cells] if has_return else cells
 
 
 def _chunks(data: bytes, begin: int) -> Iterator[tuple[int, bytes]]:

@@ -17,8 +17,9 @@ import polars as pl
 KeySource = Callable[[str, pl.DataFrame], list[str]]
 """Makes keys for rows of (id_type, id) of one district."""
 
-PERSON_COLUMNS = ("given_name", "family_name", "birth_date")
-CLASS_COLUMNS = ("class_title", "teacher")
+PERSON_COLUMNS = ("given_name", "middle_name", "family_name", "preferred_name", "birth_date", "username", "email")
+CLASS_COLUMNS = ("class_title", "class_code")
+TEACHER_COLUMNS = ("teacher_id", "teacher_name")
 LEASE_SECONDS = 120.0
 
 _SCHEMA = """
@@ -38,12 +39,17 @@ create table if not exists seen_id (
 ) without rowid;
 create table if not exists person (
     district_id text not null, subject_key text not null, layout text not null,
-    given_name text, family_name text, birth_date text,
+    given_name text, middle_name text, family_name text, preferred_name text, birth_date text,
+    username text, email text,
     primary key (district_id, subject_key, layout)
 ) without rowid;
 create table if not exists class (
-    district_id text not null, class_id text not null, layout text not null, class_title text, teacher text,
+    district_id text not null, class_id text not null, layout text not null, class_title text, class_code text,
     primary key (district_id, class_id, layout)
+) without rowid;
+create table if not exists class_teacher (
+    district_id text not null, class_id text not null, layout text not null, teacher text not null,
+    primary key (district_id, class_id, layout, teacher)
 ) without rowid;
 create table if not exists attempt (
     district_id text not null, batch_id text not null, attempt integer not null,
@@ -153,10 +159,13 @@ class Vault:
             self._insert("person", district_id, rows, replace=True)
 
     def add_classes(self, district_id: str, layout: str, classes: pl.DataFrame) -> None:
-        """Titles and teachers by class id; the latest file of a layout stands."""
-        rows = _named(classes, ("class_id",), CLASS_COLUMNS, layout)
+        """Titles by class id, of which the latest file of a layout stands, and everyone who teaches a class."""
+        present = [name for name in TEACHER_COLUMNS if name in classes.columns]
         with self.transaction():
-            self._insert("class", district_id, rows, replace=True)
+            self._insert("class", district_id, _named(classes, ("class_id",), CLASS_COLUMNS, layout), replace=True)
+            if present:
+                taught = classes.select("class_id", layout=pl.lit(layout), teacher=pl.coalesce(present))
+                self._insert("class_teacher", district_id, taught.drop_nulls().unique())
 
     def begin_attempt(self, district_id: str, batch_id: str) -> int:
         """Number of the next reading of a file; a number once given never comes back, whatever became of it."""

@@ -9,15 +9,24 @@ from pathlib import Path
 
 import polars as pl
 
+from pipelines.simulate.cycles import write_cycles
+from pipelines.simulate.fastbridge import write_fastbridge
 from pipelines.simulate.map_growth import corrected_school_file, write_map_growth
 from pipelines.simulate.people import People, settle
 from pipelines.simulate.roster import write_roster
+from pipelines.simulate.screeners import write_iready, write_star
+from pipelines.simulate.tutoring import write_tutoring
 
 __all__ = ["KINDS", "SimulatedDistrict", "corrected_school_file", "simulate"]
 
 WRITERS: dict[str, Callable[[People, Path, int], list[Path]]] = {
     "roster": lambda people, folder, seed: write_roster(people, folder),
     "map_growth": write_map_growth,
+    "iready": write_iready,
+    "star": write_star,
+    "fastbridge": write_fastbridge,
+    "tutoring": write_tutoring,
+    "cycles": write_cycles,
 }
 KINDS = tuple(WRITERS)
 

@@ -11,6 +11,11 @@ import polars as pl
 ROWS_AT_ONCE = 100_000
 
 
+def names(header: str) -> tuple[str, ...]:
+    """Columns of a header written with commas."""
+    return tuple(header.split(","))
+
+
 def write(
     path: Path,
     header: Sequence[str],

@@ -14,11 +14,11 @@ WINDOWS = ("fall", "winter", "spring")
 NEED_BELOW = -0.86
 """Ability at which the written percentile turns from 19 to 20, in national standard deviations."""
 
-TYPICAL_MEAN, SCHOOL_SD, CLASS_SD, STUDENT_SD = 0.06, 0.12, 0.10, 0.92
+TYPICAL_MEAN, SCHOOL_SD, CLASS_SD, STUDENT_SD = 0.06, 0.08, 0.06, 0.92
 MEASUREMENT_SD = 0.2
 
 PLANTED_CLASS = {"entering": (-1.2, -1.2, -1.2), "during": (-0.1, -0.9, -1.3)}
-PLANTED_GRADE = (-0.6, -0.75, -0.85)
+PLANTED_GRADE = (-0.9, -1.0, -1.1)
 
 REMEDIAL, REGULAR, ADVANCED, TINY = 0, 1, 2, 3
 SECTIONS = ("remedial", "regular", "advanced", "regular")
@@ -274,7 +274,7 @@ def _plant(
         "tiny_cells": np.array(pick["tiny"], dtype=np.int64),
         "coverage_schools": coverage,
         "free_schools": rest,
-        "delivery_schools": rest[-2:] if len(rest) > 2 else rest[-1:],
+        "delivery_schools": rest[-max(1, min(2, len(rest) - 1), some) :],
     }
 
 

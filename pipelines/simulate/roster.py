@@ -5,7 +5,7 @@ from pathlib import Path
 
 import polars as pl
 
-from pipelines.simulate.files import day_text, in_order, write
+from pipelines.simulate.files import day_text, in_order, names, write
 from pipelines.simulate.people import People, grade_text
 
 BASE = ("sourcedId", "status", "dateLastModified")
@@ -59,9 +59,9 @@ def write_roster(people: People, folder: Path) -> list[Path]:
     return [*paths, write(folder / "manifest.csv", header("manifest"), rows, exported=exported)]
 
 
-def header(name: str) -> list[str]:
+def header(name: str) -> tuple[str, ...]:
     """Columns of one OneRoster file, in order."""
-    return [*(BASE if name != "manifest" else ()), *HEADERS[name].split(",")]
+    return (*(BASE if name != "manifest" else ()), *names(HEADERS[name]))
 
 
 def _orgs(people: People) -> pl.DataFrame:
