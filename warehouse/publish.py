@@ -88,7 +88,7 @@ def publish(
     with _locked(target, timeout), _beside(target) as made:
         if changed is not None and target.exists():
             shutil.copyfile(target, made)
-        with _told(f"{target.name} could not be opened or closed"), connect(made, read_only=False) as connection:
+        with _told(f"{target.name} could not be written"), connect(made, read_only=False) as connection:
             connection.execute("begin")
             rows = _build(connection, sources, changed)
             connection.execute("commit")
