@@ -136,6 +136,18 @@ def test_only_the_changed_partitions_are_replaced(home):
     assert rows(target, TIERS) == [("d1", "2025", "a", 1)]
 
 
+@pytest.mark.parametrize("contract", [*PROJECTIONS, *LOG], ids=table_name)
+def test_a_table_of_the_contracts_shape_is_known_again(contract):
+    """Else every publish would read it whole."""
+    with duckdb.connect() as connection:
+        connection.execute("create schema log")
+        assert not publishing._has_shape(connection, "log.made", contract)
+        publishing._create(connection, "log.made", contract)
+        assert publishing._has_shape(connection, "log.made", contract)
+        connection.execute("alter table log.made add column more integer")
+        assert not publishing._has_shape(connection, "log.made", contract)
+
+
 def test_a_partial_publish_comes_to_the_same_as_a_whole_one(home):
     first = placements(("d1", "2026", "a", 1), ("d10", "2026", "a", 1), ("d2", "2026", "b", 2))
     second = placements(("d1", "2026", "a", 2), ("d10", "2026", "a", 1), ("d2", "2026", "b", 3))
