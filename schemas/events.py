@@ -36,6 +36,9 @@ class Event(Contract):
     content_hash: pl.String = field("Keyed hash of the typed facts that count as content.", nullable=False)
     reason: pl.String = field("Code from a closed list saying why a correction or withdrawal was made.")
     batch_id: pl.String = field("The file this came from; joins the ingest ledger.", nullable=False)
+    attempt: pl.Int64 = field(
+        "Reading of the file that brought it; with the batch it joins one ledger row.", nullable=False
+    )
     source_line: pl.Int64 = field("Physical line in that file where the record starts.")
     layout: pl.String = field("Layout that read it.", nullable=False)
     schema_version: pl.Int16 = field("Version of the payload columns.", nullable=False)
@@ -206,6 +209,37 @@ PAYLOADS: dict[str, tuple[str, ...]] = {
     family: tuple(name for name in columns(contract) if name not in ENVELOPE) for family, contract in FAMILIES.items()
 }
 """Payload columns of each family, in the order in which they are hashed."""
+
+
+class Sighting(Contract):
+    """What every reading of a fact saw. One row per fact and batch, later the first and last of each equal run."""
+
+    district_id: pl.String = field("District.", nullable=False)
+    family: pl.String = field("Event family.", nullable=False)
+    natural_key: pl.String = field("Which fact.", nullable=False)
+    content_hash: pl.String = field("What it said.", nullable=False)
+    export_at: UTC = field("When the source exported it.", nullable=False)
+    batch_id: pl.String = field("File that showed it.", nullable=False)
+    attempt: pl.Int64 = field("Reading of the file.", nullable=False)
+
+
+class ParkedRow(Contract):
+    """Rows that wait for a roster match. One row per line, batch and attempt."""
+
+    district_id: pl.String = field("District.", nullable=False)
+    batch_id: pl.String = field("File.", nullable=False)
+    attempt: pl.Int64 = field("Reading of the file.", nullable=False)
+    source_line: pl.Int64 = field("Physical line where the record starts.", nullable=False)
+
+
+class Note(Contract):
+    """Free text typed by people. One row per note; kept in its own root, closed to others."""
+
+    district_id: pl.String = field("District.", nullable=False)
+    batch_id: pl.String = field("File.", nullable=False)
+    attempt: pl.Int64 = field("Reading of the file.", nullable=False)
+    natural_key: pl.String = field("Fact the note belongs to.", nullable=False)
+    text: pl.String = field("The text.", nullable=False)
 
 
 class Key(NamedTuple):

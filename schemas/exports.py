@@ -6,7 +6,7 @@ from functools import cache
 from importlib.resources import files
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, model_validator
 
 from schemas.events import ENVELOPE, EVENT_TYPES, PAYLOADS
 
@@ -40,7 +40,7 @@ class Column(_Model):
     headers: tuple[str, ...] = ()
     """Vendor headers; the first is today's name, the others are known aliases. The first present wins."""
     pattern: str | None = None
-    """Inside a block: regular expression of the header. Elsewhere: the part of the cell to take (group 1)."""
+    """Inside a block: regular expression found in the header. Elsewhere: the part of the cell to take (group 1)."""
     type: ColumnType = "text"
     required: bool = False
     """The header must exist, and a row without a value is rejected."""
@@ -55,9 +55,9 @@ class Column(_Model):
     values: dict[str, str] = {}
     """Cell to value, compared without regard to case and surrounding blanks."""
     patterns: tuple[tuple[str, str], ...] = ()
-    """(regular expression, value) pairs tried in order, after `values`."""
+    """(regular expression, value) pairs tried in order, after `values`; found anywhere, without regard to case."""
     otherwise: str | None = None
-    """Value of a cell that `values` and `patterns` do not know: a value, `null` for unknown, or absent to reject."""
+    """Value of a cell that cannot be understood: a value, `null` for unknown, or absent to reject."""
     blank: str | None = None
     """Value of a blank cell; absent: null."""
     missing: tuple[str, ...] = ()
@@ -68,8 +68,15 @@ class Column(_Model):
     """Inside a block: take the column right at the header that opens the block."""
     min: float | None = None
     max: float | None = None
+    """Of a number; of a day: how many days after the export it may lie (400 unless given)."""
     split: str | None = None
     """Separator of lists in one cell; kept joined by `;` in sorted order."""
+    where: dict[str, tuple[str, ...]] = {}
+    """Read only where these columns of the row hold one of these values (as converted); null elsewhere."""
+    join: tuple[str, ...] = ()
+    """Instead of headers: our columns of the row whose values, joined by ` / `, are the text of this one."""
+    pairs: str | None = None
+    """The cell lists several ids: regular expression with groups `type` and `id`; `id_type` becomes `id_type:type`."""
 
 
 class Strand(_Model):
@@ -114,7 +121,7 @@ class Block(Fact):
     """A fact slot that repeats across the header of a wide file: once per season, level or session."""
 
     opens: str
-    """Regular expression of the header that opens a block; it ends where the next one opens."""
+    """Regular expression found in the header that opens a block; the block ends where the next one opens."""
 
 
 class Scope(_Model):
@@ -136,6 +143,7 @@ class Layout(_Model):
     richness: int = 1
     """Of two layouts that show one test with equal export time, the higher one's columns are shown."""
     kind: Literal["assessment", "roster", "sessions", "cycle_log"] = "assessment"
+    """A roster says who is a student of the district; the students of every other file are looked for in it."""
     format: Literal["table", "json_lines"] = "table"
     bundle: str | None = None
     """Files of one bundle (a OneRoster folder) are read together."""
@@ -144,16 +152,16 @@ class Layout(_Model):
     missing: tuple[str, ...] = ()
     """Spellings of a missing value in this layout."""
     absent: tuple[str, ...] = ()
-    """Headers whose presence means that the file is another layout."""
+    """Headers whose presence means that the file is another layout; `re:` starts a regular expression."""
     also: tuple[str, ...] = ()
-    """Headers the vendor has and we do not read; `re:` starts a regular expression."""
+    """Headers the vendor has and we do not read; `re:` starts a regular expression found in the header."""
     export_name: str | None = None
     """Regular expression of the file name with groups year, month, day of the export."""
     scope: Scope | None = None
     people: tuple[str, ...] = ()
     """Id columns of the student, in the order in which a row's own id is taken."""
     names_people: bool = False
-    """True for a roster of people: its ids become known ids that other files are matched against."""
+    """True for the file of a roster that names its people: its ids are what other files are matched against."""
     columns: dict[str, Column] = {}
     facts: tuple[Fact, ...] = ()
     blocks: tuple[Block, ...] = ()
@@ -168,6 +176,11 @@ class Layout(_Model):
                 raise ValueError(f"people: {name} is not a column of type id with an id_type")
         if self.scope and self.scope.column not in self.columns:
             raise ValueError(f"scope: no column {self.scope.column}")
+        for column in self.columns.values():
+            for name in (*column.join, *column.where):
+                other = self.columns.get(name)
+                if other is None or other.join or other.where:
+                    raise ValueError(f"join, where: {name} is not a plain column of the row")
         for block in self.blocks:
             re.compile(block.opens)
         return self
@@ -207,15 +220,35 @@ def _over(base: dict[str, Any], each: dict[str, Any]) -> dict[str, Any]:
     return merged
 
 
+class Slot(_Model):
+    """One fact slot bound to a header: a fact of the layout, or one block found."""
+
+    fact: Fact
+    captured: dict[str, str] = {}
+    """Our column to the text a block's header gives it."""
+    positions: dict[str, int] = {}
+    """Our column to its header position, for the slot's own columns."""
+    strands: tuple[dict[str, int], ...] = ()
+    """Part of the strand to header position, one per strand of the fact."""
+
+
 class Binding(_Model):
     """A layout bound to one header: which position holds what, and how the header differs."""
 
     layout: Layout
-    positions: dict[str, tuple[int, ...]] = Field(default_factory=dict)
-    """Our column to header positions (several only for columns that join texts)."""
-    blocks: tuple[dict[str, Any], ...] = ()
-    """One per block found: index of the block in the layout, captured groups, positions of its columns."""
+    header: tuple[str, ...] = ()
+    """The file's header, cleaned: names are shown from here."""
+    positions: dict[str, int] = {}
+    """Our column to its header position, for the columns of the row."""
+    slots: tuple[Slot, ...] = ()
+    """The facts of the layout, then the blocks in the order of the header."""
+    strands: tuple[dict[str, int], ...] = ()
+    """Part of the strand to header position, one per strand of the layout."""
     renamed: tuple[tuple[str, str], ...] = ()
-    """(today's header, alias found)."""
+    """(today's header, header in the file)."""
     new: tuple[str, ...] = ()
-    """Headers no layout knows."""
+    """Headers the layout does not know."""
+    missing: tuple[str, ...] = ()
+    """Headers we would read and the file does not have."""
+    repeated: tuple[str, ...] = ()
+    """Headers of columns of the row that occur more than once; the first is read."""

@@ -129,7 +129,14 @@ class ClassRule(_Policy):
     class_minimum: int = 10
     coverage_minimum: float = 0.80
     school_coverage_minimum: float = 0.80
+    false_discovery: float = 0.10
+    """Largest mean probability that the flags of a district, measure and window are wrong (METHOD 3.4)."""
     flag_probability: float = 0.80
+    watch_probability: float = 0.50
+    high_share: float = 0.50
+    """A grade is a system matter when more than this share of its classes is probably above tau."""
+    low_coverage_share: float = 1 / 3
+    """More than this share of classes with low coverage makes a school-grade a data matter."""
     system_probability: float = 0.90
     outlier_probability: float = 0.90
     scope_share: float = 0.20

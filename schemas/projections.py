@@ -294,7 +294,7 @@ class SchoolSignal(Projection):
 
     benchmark_window: pl.String = field("Benchmark window.", isin=SEASONS, nullable=False)
     school_id: pl.String = field("School.", nullable=False)
-    enrolled: pl.Int64 = field("Students enrolled on the reference date.")
+    enrolled: pl.Int64 = field("Students enrolled on the reference date less alternate-assessment students.")
     tested: pl.Int64 = field("Of these, with a valid test of the primary measure.")
     coverage: pl.Float64 = field("Tested of enrolled.")
     no_math_section: pl.Int64 = field("Students without a math class.")
@@ -311,7 +311,7 @@ class SchoolSignal(Projection):
     families_contacted: pl.Int64 = field("Recommended students with a family contact; null where none are supplied.")
     family_contact_share: pl.Float64 = field("Of recommended students.")
     referrals: pl.Int64 = field("Teacher referrals; null where none are supplied.")
-    referral_agreement: pl.Float64 = field("Of these, placed below the cut by the screener.")
+    referral_agreement: pl.Float64 = field("Of those the screener tested, placed below the cut by it.")
     failed_checks: pl.Int64 = field("Quality rules that failed for the school.")
     is_system_data: pl.Boolean = field("Data of the school are too thin or failed a blocking rule.")
 
@@ -362,6 +362,7 @@ class IngestLedger(Contract):
     layout: pl.String = field("Layout that read it; null where none was recognised.")
     status: pl.String = field("loaded or held.", isin=["loaded", "held"], nullable=False)
     held_rule: pl.String = field("Rule that held the file.")
+    held_against: pl.String = field("Hash of the layouts, aliases, roster and policy it was held under.")
     message: pl.String = field("What was wrong or noteworthy, where, and what to do.")
     export_at: UTC = field("When the source exported it.")
     received_on: pl.Date = field("Day it was received, where a backfill declares one.")

@@ -1,0 +1,119 @@
+"""What is current in the log, as known at a time: one version of each fact, merged students under one key."""
+
+from collections.abc import Mapping, Sequence
+
+import polars as pl
+
+from schemas.events import ALL_YEARS, FAMILIES
+from transforms.identity import winners
+from transforms.versions import current
+from warehouse.log import Log, loaded
+
+LISTED = ("roster", "listed")
+"""Group kind and value by which a roster names its students."""
+PARTITION = ["district_id", "school_year"]
+
+
+def current_facts(
+    log: Log, districts: Sequence[str], ledger: pl.DataFrame, families: Sequence[str] = tuple(FAMILIES)
+) -> dict[str, pl.DataFrame]:
+    """The facts that stand in the batches of ``ledger``, by family.
+
+    A subject key that was merged is replaced by the key that stands for it. Where a district has a roster, only
+    students it lists are kept, so that a test that came before its roster and one that came after mean the same.
+    Roster records of every year (`all`) are repeated for each school year that an enrolment of theirs touches.
+    """
+    readings = loaded(ledger)
+    merges = log.events("identity", districts, readings).select("district_id", "loser_key", "winner_key").collect()
+    shown = winners(merges)
+    wanted = dict.fromkeys((*families, "description"))
+    tables = {family: _standing(log, family, districts, readings, shown) for family in wanted}
+    listed = (
+        tables["description"]
+        .filter((pl.col("group_kind") == LISTED[0]) & (pl.col("group_value") == LISTED[1]))
+        .select("district_id", "subject_key")
+        .unique()
+    )
+    tables = {family: _listed_only(rows, listed) for family, rows in tables.items()}
+    if "roster" in tables:
+        tables["roster"] = _in_their_years(tables["roster"])
+    return {family: tables[family] for family in families}
+
+
+def _standing(
+    log: Log, family: str, districts: Sequence[str], readings: pl.DataFrame, shown: pl.DataFrame
+) -> pl.DataFrame:
+    standing = current(log.sighted(family, districts, readings))
+    rows = (
+        log.events(family, districts, readings).join(standing, on=["natural_key", "content_hash"], how="semi").collect()
+    )
+    versions = ["natural_key", "school_year"]
+    if rows.select(pl.struct(versions).is_duplicated().any()).item():
+        rows = rows.sort("export_at", "batch_id", "attempt", descending=True).unique(versions, keep="first")
+    if shown.height:
+        rows = (
+            rows.join(shown, on=["district_id", "subject_key"], how="left")
+            .with_columns(subject_key=pl.coalesce("shown_key", "subject_key"))
+            .drop("shown_key")
+        )
+    return rows
+
+
+def _listed_only(rows: pl.DataFrame, listed: pl.DataFrame) -> pl.DataFrame:
+    if listed.is_empty():
+        return rows
+    kept = rows.join(listed, on=["district_id", "subject_key"], how="semi")
+    without_roster = ~pl.col("district_id").is_in(listed["district_id"].unique().implode())
+    return pl.concat([kept, rows.filter(pl.col("subject_key").is_null() | without_roster)])
+
+
+def _in_their_years(roster: pl.DataFrame) -> pl.DataFrame:
+    """Classes, and the courses, terms and schools behind them, in each year in which somebody is enrolled in them."""
+    reference = roster.filter(pl.col("school_year") == ALL_YEARS)
+    dated = roster.filter(pl.col("school_year") != ALL_YEARS)
+    if reference.is_empty():
+        return roster
+    touched = dated.select(*PARTITION, "class_id", "school_id").unique()
+    own = reference.drop("school_year")
+    classes = own.filter(pl.col("event_type") == "ClassListed").join(
+        touched.select(*PARTITION, "class_id").drop_nulls().unique(), on=["district_id", "class_id"]
+    )
+    terms = classes.select(*PARTITION, term_id=pl.col("term_ids").str.split(";")).explode(
+        "term_id", empty_as_null=True, keep_nulls=True
+    )
+    schools = pl.concat([classes.select(*PARTITION, "school_id"), touched.select(*PARTITION, "school_id")])
+    found = [
+        dated,
+        classes,
+        _joined(own, "CourseListed", classes.select(*PARTITION, "course_id"), "course_id"),
+        _joined(own, "TermListed", terms, "term_id"),
+        _joined(own, "SchoolListed", schools, "school_id"),
+    ]
+    return pl.concat([each.select(roster.columns) for each in found])
+
+
+def _joined(records: pl.DataFrame, event_type: str, named: pl.DataFrame, key: str) -> pl.DataFrame:
+    return records.filter(pl.col("event_type") == event_type).join(named.drop_nulls().unique(), on=["district_id", key])
+
+
+def fingerprints(facts: Mapping[str, pl.DataFrame]) -> pl.DataFrame:
+    """Hash of the current facts of each family, district and school year: `family`, partition, `facts_hash`.
+
+    Built from natural keys, content hashes and the key each student is shown under, sorted by the first 64 bits of
+    the natural key, and nothing else, so that the order in which files arrived cannot be told from it.
+    """
+    rows = [
+        table.select(
+            *PARTITION,
+            order=pl.col("natural_key").str.slice(0, 16).str.to_integer(base=16, dtype=pl.UInt64),
+            fact=pl.concat_str(["natural_key", "content_hash", pl.col("subject_key").fill_null("")], separator=":"),
+        )
+        .sort("order")
+        .group_by(PARTITION)
+        .agg(pl.col("fact").str.join("\n"))
+        .select(*PARTITION, family=pl.lit(family), facts_hash=pl.col("fact").chash.sha2_256())  # type: ignore[attr-defined]
+        for family, table in facts.items()
+        if table.height
+    ]
+    schema = {"district_id": pl.String, "school_year": pl.String, "family": pl.String, "facts_hash": pl.String}
+    return pl.concat([pl.DataFrame(schema=schema), *rows])

@@ -1,0 +1,197 @@
+"""Landing folder to log, one district at a time: every file becomes one batch, and its file goes to the archive."""
+
+import hashlib
+import shutil
+import tomllib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import polars as pl
+
+from pipelines.reading import Aliases, HeldFile, KnownFile, Reader, know
+from schemas.exports import layouts
+from schemas.policy import DistrictPolicy
+from warehouse.home import Home, fingerprint
+from warehouse.landing import Landed, Refused, discover
+from warehouse.log import Log
+from warehouse.vault import KeySource, Vault, random_keys
+
+Progress = Callable[[str], None]
+
+
+class HomeMismatch(Exception):
+    """The log was written with another secret than this home's."""
+
+
+def system_clock() -> datetime:
+    """Now, in UTC."""
+    return datetime.now(UTC)
+
+
+@dataclass(frozen=True)
+class Sources:
+    """What equality tests inject: the clock, the keys, the secret (SEMANTICS 5.2)."""
+
+    clock: Callable[[], datetime] = system_clock
+    keys: KeySource = random_keys
+    secret: bytes | None = None
+
+
+@dataclass
+class LoadReport:
+    """What became of a district's landing folder in one run."""
+
+    district_id: str
+    rows: list[dict[str, object]] = field(default_factory=list)
+    """Ledger rows written."""
+    refused: list[Refused] = field(default_factory=list)
+    """Archives and files that were not opened."""
+    unchanged_files: int = 0
+    """Files loaded before, or held before for a reason that still stands."""
+    still_held: int = 0
+    """Of these, the held ones."""
+
+    def files(self, status: str) -> int:
+        """Files that got this status in this run."""
+        return sum(row["status"] == status for row in self.rows)
+
+
+class Loader:
+    """Loads one district at a time under its commit lock."""
+
+    def __init__(self, home: Home, sources: Sources | None = None) -> None:
+        sources = sources or Sources()
+        self.home = home.make()
+        self.log = Log(home)
+        self.vault = Vault(home.vault, sources.keys)
+        self.secret = sources.secret or home.secret()
+        self.clock = sources.clock
+
+    def load(self, district_id: str, progress: Progress = lambda _: None) -> LoadReport:
+        """Load what landed for a district; students that were missing in the roster are looked for again.
+
+        Raises:
+            UnreadablePolicy: the district has no usable policy; nothing is read.
+            VaultError: another run held the district too long.
+            HomeMismatch: the log was written with another secret.
+        """
+        policy = self.home.policy(district_id)
+        report = LoadReport(district_id)
+        reader = Reader(district_id, policy, self.log, self.vault, self.secret, self._now)
+        with self.vault.lease(district_id) as renew:
+            ledger = self.log.ledger_rows([district_id])
+            self._same_secret(ledger)
+            aliases = self._aliases()
+            landed, report.refused = discover(self.home.landing / district_id, district_id)
+            files = sorted((know(each, aliases) for each in landed), key=lambda each: each.order)
+            years = _bundle_years(reader, files)
+            status = dict(zip(ledger["batch_id"], ledger["status"], strict=True))
+            held = dict(zip(ledger["batch_id"], ledger["held_against"], strict=True))
+            for each in files:
+                renew()
+                progress(each.landed.name)
+                against = self._against(district_id, policy, aliases)
+                if status.get(each.batch_id) == "loaded":
+                    report.unchanged_files += 1
+                    self._archive(each.landed, each.batch_id, policy)
+                elif each.batch_id in status and held[each.batch_id] == against:
+                    report.unchanged_files += 1
+                    report.still_held += 1
+                else:
+                    row = reader.read(each, against, years.get(each.landed.bundle))
+                    report.rows.append(row)
+                    status[each.batch_id], held[each.batch_id] = str(row["status"]), against
+                    if row["status"] == "loaded":
+                        self._archive(each.landed, each.batch_id, policy)
+            if any(each["layout"] and layouts()[str(each["layout"])].names_people for each in report.rows):
+                report.rows += self._retry_parked(reader, aliases, renew)
+        return report
+
+    def _now(self) -> datetime:
+        stamp = self.vault.tick(int(self.clock().timestamp() * 1_000_000))
+        return datetime.fromtimestamp(stamp / 1_000_000, UTC)
+
+    def _same_secret(self, ledger: pl.DataFrame) -> None:
+        if ledger.filter(pl.col("home_fingerprint") != fingerprint(self.secret)).height:
+            raise HomeMismatch(
+                "vault/secret is not the secret this log was written with: its keys would not fit."
+                " Restore the vault that belongs to this log from its backup."
+            )
+
+    def _aliases(self) -> Aliases:
+        folder = self.home.policies / "aliases"
+        if not folder.exists():
+            return {}
+        return {
+            path.stem: tomllib.loads(path.read_text("utf-8")).get("columns", {})
+            for path in sorted(folder.glob("*.toml"))
+        }
+
+    def _against(self, district_id: str, policy: DistrictPolicy, aliases: Aliases) -> str:
+        """What a file is held under: it is offered again when any of it changes (SEMANTICS 2.6)."""
+        roster = self.vault.roster_size(district_id)
+        text = "\0".join((_layouts_text(), policy.model_dump_json(), repr(sorted(aliases.items())), str(roster)))
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    def _archive(self, landed: Landed, batch_id: str, policy: DistrictPolicy) -> None:
+        """Keep the bytes of a loaded batch; a file that stood alone leaves the landing folder."""
+        kept = self._archived(landed.district_id, batch_id, landed.name)
+        if not kept.exists():
+            kept.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            part = kept.with_name(f".{kept.name}.part")
+            if landed.member is None:
+                shutil.copyfile(landed.path, part)
+            else:
+                part.write_bytes(landed.read())
+            part.chmod(0o600)
+            part.replace(kept)
+        if policy.landing == "move" and landed.member is None:
+            try:
+                landed.path.unlink(missing_ok=True)
+            except OSError:
+                return  # a read-only landing folder: the copy is what counts
+
+    def _archived(self, district_id: str, batch_id: str, name: str) -> Path:
+        return self.home.archive / district_id / batch_id[:24] / Path(name.replace("!", "/")).name
+
+    def _retry_parked(self, reader: Reader, aliases: Aliases, renew: Callable[[], None]) -> list[dict[str, object]]:
+        """Read parked lines again from the archive, as the next attempt of their batch (SEMANTICS 2.2)."""
+        ledger = self.log.ledger_rows([reader.district_id]).filter(pl.col("status") == "loaded")
+        latest = ledger.group_by("batch_id", maintain_order=True).last().filter(pl.col("parked") > 0)
+        rows: list[dict[str, object]] = []
+        for batch_id, attempt, name, export_at in latest.select("batch_id", "attempt", "file", "export_at").rows():
+            renew()
+            path = self._archived(reader.district_id, batch_id, name)
+            found = discover(path.parent, reader.district_id)[0] if path.exists() else []
+            again = [know(replace(each, name=name), aliases) for each in found]
+            file = next((replace(each, export_at=export_at) for each in again if each.batch_id == batch_id), None)
+            if file is None:
+                continue  # its aliases changed or its copy is gone: the rows stay parked, and the ledger says so
+            lines = (
+                self.log.parked.scan(district_id=[reader.district_id])
+                .filter((pl.col("batch_id") == batch_id) & (pl.col("attempt") == attempt))
+                .collect()["source_line"]
+            )
+            rows.append(reader.read(file, "", None, lines))
+        return rows
+
+
+def _layouts_text() -> str:
+    return "\0".join(layout.model_dump_json() for layout in layouts().values())
+
+
+def _bundle_years(reader: Reader, files: Sequence[KnownFile]) -> dict[str, str]:
+    """School year of each roster folder or archive: the last one its academic sessions name."""
+    years: dict[str, str] = {}
+    for each in files:
+        if each.layout is None or not any(fact.event == "TermListed" for fact in each.layout.facts):
+            continue
+        try:
+            terms = reader.parse(each)[1].facts["roster"]["school_year"].drop_nulls()
+        except HeldFile:
+            continue
+        if len(terms):
+            years[each.landed.bundle] = str(terms.max())
+    return years

@@ -1,0 +1,78 @@
+"""Quality as rows: what Pandera and the rules found in each projection, by district and school year."""
+
+import polars as pl
+
+from schemas.contract import broken_rules, columns, table_name
+from schemas.projections import Projection, QualityResult
+
+RESULT_COLUMNS = [name for name in columns(QualityResult) if name != "input_id"]
+
+
+def contract_results(rows: pl.DataFrame, contract: type[Projection], partitions: pl.DataFrame) -> pl.DataFrame:
+    """One row per partition and broken rule, or one that says that the contract holds.
+
+    Only where the whole table breaks a rule is it looked at partition by partition.
+    """
+    whole = broken_rules(rows, contract)
+    if whole.is_empty():
+        return _results(partitions, contract, pl.lit("contract"), pl.lit(value=True), pl.lit(0, pl.Int64))
+    found = [
+        broken_rules(
+            rows.filter((pl.col("district_id") == district) & (pl.col("school_year") == year)), contract
+        ).with_columns(district_id=pl.lit(district), school_year=pl.lit(year))
+        for district, year in partitions.select("district_id", "school_year").rows()
+    ]
+    broken = pl.concat(found)
+    good = partitions.join(broken, on=["district_id", "school_year"], how="anti")
+    rule = pl.concat_str([pl.lit("contract: "), "column", pl.lit(" "), "rule"])
+    return pl.concat(
+        [
+            _results(good, contract, pl.lit("contract"), pl.lit(value=True), pl.lit(0, pl.Int64)),
+            _results(broken, contract, rule, pl.lit(value=False), pl.col("rows").cast(pl.Int64)),
+        ]
+    )
+
+
+def _results(
+    partitions: pl.DataFrame, contract: type[Projection], rule: pl.Expr, passed: pl.Expr, rows: pl.Expr
+) -> pl.DataFrame:
+    return partitions.select(
+        "district_id",
+        "school_year",
+        stage=pl.lit("projections"),
+        tool=pl.lit("pandera"),
+        about=pl.lit(table_name(contract)),
+        school_id=pl.lit(None, pl.String),
+        rule=rule,
+        is_blocking=pl.lit(value=True),
+        is_passed=passed,
+        rows=rows,
+        observed=pl.lit(None, pl.Float64),
+    ).select(RESULT_COLUMNS)
+
+
+def blocked(results: pl.DataFrame) -> pl.DataFrame:
+    """District-years held by a failed blocking rule that is not about one school: partition and first rule."""
+    return (
+        results.filter("is_blocking", ~pl.col("is_passed"), pl.col("school_id").is_null())
+        .group_by("district_id", "school_year")
+        .agg(rule=pl.concat_str(["about", "rule"], separator=": ").sort().first())
+        .sort("district_id", "school_year")
+    )
+
+
+def finding_results(findings: pl.DataFrame) -> pl.DataFrame:
+    """What the cycle rules found: it warns, because the rows are kept and shown."""
+    return findings.select(
+        "district_id",
+        "school_year",
+        stage=pl.lit("projections"),
+        tool=pl.lit("rule"),
+        about=pl.lit("cycle"),
+        school_id=pl.lit(None, pl.String),
+        rule=pl.col("rule"),
+        is_blocking=pl.lit(value=False),
+        is_passed=pl.col("rows") == 0,
+        rows=pl.col("rows").cast(pl.Int64),
+        observed=pl.lit(None, pl.Float64),
+    ).select(RESULT_COLUMNS)

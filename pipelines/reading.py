@@ -1,0 +1,380 @@
+"""One reading of one landed file: recognise, parse, find its students, settle what changes; ledger row last."""
+
+import hashlib
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, time
+from pathlib import Path
+
+import polars as pl
+
+from schemas.contract import columns
+from schemas.events import ParkedRow
+from schemas.exports import Binding, Layout, layouts
+from schemas.policy import SECTION_VOCABULARY, DistrictPolicy
+from schemas.projections import IngestLedger, RejectedRow
+from transforms.batches import (
+    ROW_OUTCOMES,
+    Changes,
+    FileFacts,
+    Stamp,
+    merged_events,
+    name_facts,
+    only_lines,
+    park,
+    settle,
+)
+from transforms.exports import Context, Parsed, parse, unhashed, wanted
+from transforms.identity import best_match
+from transforms.recognition import Held, Recognised, recognise
+from warehouse.home import fingerprint
+from warehouse.landing import Landed
+from warehouse.lines import UnreadableExport
+from warehouse.log import Log, loaded
+from warehouse.tabular import read_header, read_table
+from warehouse.vault import Vault
+
+Aliases = Mapping[str, Mapping[str, Sequence[str]]]
+
+
+class HeldFile(Exception):
+    """The file waits for a person: nothing of it was written but a ledger row that says why."""
+
+    def __init__(self, rule: str, message: str, data_rows: int = 0) -> None:
+        super().__init__(message)
+        self.rule = rule
+        self.data_rows = data_rows
+
+
+@dataclass(frozen=True)
+class KnownFile:
+    """A landed file and the layout its header has."""
+
+    landed: Landed
+    recognised: Recognised | Held
+    batch_id: str
+    export_at: datetime | None = None
+    """Set when the file is read again: what the first reading took."""
+
+    @property
+    def layout(self) -> Layout | None:
+        """The layout, if one was recognised."""
+        return self.recognised.binding.layout if isinstance(self.recognised, Recognised) else None
+
+    @property
+    def order(self) -> tuple[bool, str]:
+        """Rosters first, so that what follows finds its students."""
+        return (self.layout is None or self.layout.kind != "roster", self.landed.name)
+
+
+def know(landed: Landed, aliases: Aliases) -> KnownFile:
+    """Recognise a file by its header. The batch id covers its bytes, district, layout and that layout's aliases."""
+    try:
+        recognised = recognise(read_header(landed.read(), landed.name), landed.name, layouts(), aliases)
+    except UnreadableExport as error:
+        recognised = Held("unreadable", str(error))
+    layout = recognised.binding.layout.id if isinstance(recognised, Recognised) else "unknown"
+    named = sorted((name, tuple(headers)) for name, headers in aliases.get(layout, {}).items())
+    text = "\0".join((landed.data_sha256, landed.district_id, layout, repr(named)))
+    return KnownFile(landed, recognised, hashlib.sha256(text.encode()).hexdigest())
+
+
+def export_time(file: KnownFile, policy: DistrictPolicy) -> datetime:
+    """The day in the file's name where the layout declares one, else of its folder, else when it was written."""
+    if file.export_at is not None:
+        return file.export_at
+    day = _named_day(file) or file.landed.landed_on
+    if day is None:
+        return file.landed.modified_at.astimezone(UTC)
+    return datetime.combine(day, time(), policy.zone).astimezone(UTC)
+
+
+def _named_day(file: KnownFile) -> date | None:
+    if file.layout is None or not file.layout.export_name:
+        return None
+    found = re.search(file.layout.export_name, Path(file.landed.name).name)
+    try:
+        return date(int(found["year"]), int(found["month"]), int(found["day"])) if found else None
+    except ValueError:
+        return None
+
+
+@dataclass
+class Reader:
+    """Reads the files of one district under its commit lock."""
+
+    district_id: str
+    policy: DistrictPolicy
+    log: Log
+    vault: Vault
+    secret: bytes
+    now: Callable[[], datetime]
+
+    def read(
+        self, file: KnownFile, held_against: str, year: str | None = None, lines: pl.Series | None = None
+    ) -> dict[str, object]:
+        """Load or hold one file and return its ledger row.
+
+        Args:
+            file: The file.
+            held_against: What it would be held under.
+            year: School year of its roster folder, where it belongs to one.
+            lines: Only these lines, which an earlier reading parked.
+        """
+        row: dict[str, object] = dict.fromkeys(columns(IngestLedger))
+        row |= {
+            "batch_id": file.batch_id,
+            "attempt": self.vault.begin_attempt(self.district_id, file.batch_id),
+            "district_id": self.district_id,
+            "file": file.landed.name,
+            "file_bytes": file.landed.bytes,
+            "layout": file.layout.id if file.layout else None,
+            "export_at": export_time(file, self.policy),
+            "home_fingerprint": fingerprint(self.secret),
+        }
+        try:
+            row |= self._load(file, row, year, lines)
+            row["status"] = "loaded"
+        except HeldFile as held:
+            row |= {
+                "status": "held",
+                "held_rule": held.rule,
+                "message": str(held),
+                "held_against": held_against,
+                "data_rows": held.data_rows,
+            }
+        row["recorded_at"] = self.now()
+        self.log.record(row)
+        return row
+
+    def parse(self, file: KnownFile) -> tuple[Binding, Parsed, pl.DataFrame, int]:
+        """How the file's header binds, its facts, its damaged lines, and how many data rows it has.
+
+        Raises:
+            HeldFile: no layout fits, or the bytes cannot be read.
+        """
+        if isinstance(file.recognised, Held):
+            raise HeldFile(file.recognised.rule, file.recognised.message, _data_rows(file.landed))
+        binding = file.recognised.binding
+        try:
+            table = read_table(file.landed.read(), file.landed.name, wanted(binding))
+        except UnreadableExport as error:
+            raise HeldFile("unreadable", str(error)) from None
+        context = Context(
+            district_id=self.district_id,
+            file_name=file.landed.name,
+            export_at=export_time(file, self.policy),
+            time_zone=self.policy.time_zone,
+            year_starts=(self.policy.year_starts_month, 1),
+            section_vocabulary=SECTION_VOCABULARY,
+        )
+        return binding, parse(table.rows, binding, context), table.damaged, table.records
+
+    def _load(
+        self, file: KnownFile, row: Mapping[str, object], year: str | None, lines: pl.Series | None
+    ) -> dict[str, object]:
+        binding, parsed, damaged, records = self.parse(file)
+        layout = binding.layout
+        self._refuse_other_year(parsed, records)
+        stamp = Stamp(
+            batch_id=file.batch_id,
+            attempt=int(str(row["attempt"])),
+            district_id=self.district_id,
+            export_at=export_time(file, self.policy),
+            layout=layout.id,
+            secret=self.secret,
+            year=year or self._year_of(export_time(file, self.policy)),
+            year_starts_month=self.policy.year_starts_month,
+            unhashed=tuple(sorted(unhashed(binding))),
+        )
+        keys = self._own_keys(parsed, layout)
+        read = self._with_subjects(parsed, damaged, keys)
+        if lines is not None:
+            read = only_lines(read, lines)
+        match, pairs = self._match(parsed, keys, layout, records)
+        if pairs is not None and layout.kind != "roster":
+            read = park(read, pairs["subject_key"])
+        facts = name_facts(read, stamp)
+        known = loaded(self.log.ledger_rows([self.district_id]))
+        seen = {
+            family: self.log.seen(self.district_id, family, rows["natural_key"], known)
+            for family, rows in facts.items()
+        }
+        changes = settle(read, facts, seen, stamp)
+        events, sightings = self._links(pairs, known, stamp)
+        self._keep_names(parsed, keys, layout)
+        rejected = _rejected(parsed, damaged, stamp, lines)
+        parked = read.outcomes.filter(pl.col("outcome") == "parked").select(
+            **_reading(stamp), source_line=pl.col("source_line")
+        )
+        self.log.append(
+            stamp.batch_id,
+            stamp.attempt,
+            {**changes.events, "identity": events},
+            pl.concat([changes.sightings, sightings]),
+            rejected,
+            parked.select(list(columns(ParkedRow))),
+            _notes(parsed, changes, stamp),
+        )
+        return _counted(read, changes, binding.renamed, binding.new) | match | {"school_years": _school_years(changes)}
+
+    def _year_of(self, when: datetime) -> str:
+        local = when.astimezone(self.policy.zone)
+        return str(local.year + (local.month >= self.policy.year_starts_month))
+
+    def _refuse_other_year(self, parsed: Parsed, records: int) -> None:
+        """A folder still holding last year's file would fill this year with old rows (SEMANTICS 2.4)."""
+        found = parsed.findings.filter(pl.col("rule") == "school_year_disagrees")["rows"].sum()
+        read = parsed.outcomes.filter(pl.col("outcome") == "parsed").height
+        if read and found / read > self.policy.quality.year_disagreement_maximum:
+            raise HeldFile(
+                "school_year_disagrees",
+                f"{found} of {read} rows have a test date outside the school year that the file declares."
+                " It is probably last year's export; export this year's file, or correct the year column.",
+                records,
+            )
+
+    def _own_keys(self, parsed: Parsed, layout: Layout) -> pl.DataFrame:
+        """Key of every own id in the file: `own_id_type`, `own_id`, `subject_key`."""
+        own = [
+            frame.select(id_type="own_id_type", id="own_id")
+            for frame in (*parsed.facts.values(), parsed.identifiers, parsed.vault_rows)
+            if "own_id" in frame.columns
+        ]
+        ids = pl.concat([pl.DataFrame(schema={"id_type": pl.String, "id": pl.String}), *own]).drop_nulls().unique()
+        return self.vault.subject_keys(self.district_id, ids).rename({"id_type": "own_id_type", "id": "own_id"})
+
+    def _with_subjects(self, parsed: Parsed, damaged: pl.DataFrame, keys: pl.DataFrame) -> FileFacts:
+        facts = {}
+        for family, rows in parsed.facts.items():
+            keyed = rows.join(keys, on=["own_id_type", "own_id"], how="left", maintain_order="left")
+            for name in parsed.persons.keys() & set(keyed.columns):
+                keyed = self._person_keys(keyed, name, parsed.persons[name])
+            facts[family] = keyed
+        lost = damaged.select("source_line", outcome=pl.lit("rejected")).unique()
+        slots = parsed.rejected.filter(pl.col("slot").is_not_null()).select("source_line", "slot").unique()
+        return FileFacts(facts, pl.concat([parsed.outcomes, lost]), parsed.slots, slots)
+
+    def _person_keys(self, rows: pl.DataFrame, name: str, id_type: str) -> pl.DataFrame:
+        ids = rows.select(id_type=pl.lit(id_type), id=pl.col(name)).drop_nulls().unique()
+        keys = self.vault.subject_keys(self.district_id, ids).select(pl.col("id").alias(name), _key="subject_key")
+        return (
+            rows.join(keys, on=name, how="left", maintain_order="left")
+            .with_columns(pl.col("_key").alias(name))
+            .drop("_key")
+        )
+
+    def _match(
+        self, parsed: Parsed, keys: pl.DataFrame, layout: Layout, records: int
+    ) -> tuple[dict[str, object], pl.DataFrame | None]:
+        """How the file's students are found in the roster; no pairs where there is no roster or nobody is meant."""
+        ids = parsed.identifiers.join(keys, on=["own_id_type", "own_id"], how="inner").select(
+            "subject_key", "id_type", "id", id_column="column"
+        )
+        if ids.is_empty():
+            return {}, None
+        if layout.names_people and layout.kind == "roster":
+            self.vault.add_roster_ids(self.district_id, ids)
+            return {}, self._earlier_subjects()
+        if layout.kind == "roster":
+            return {}, None
+        roster = self.vault.roster_ids(self.district_id)
+        if roster.is_empty():
+            self.vault.add_seen_ids(self.district_id, layout.id, ids)
+            return {}, None
+        column, id_type, rate, pairs = best_match(ids, roster)
+        minimum = self.policy.quality.match_rate_minimum
+        if rate < minimum:
+            raise HeldFile(
+                "match_rate",
+                f"{rate:.1%} of the students are in the roster by their best id column ({column or 'none'}),"
+                f" below the minimum of {minimum:.0%}. Load the roster that has these students, or set"
+                " quality.match_rate_minimum in the policy if so few are expected.",
+                records,
+            )
+        return {"match_column": column, "match_id_type": id_type, "match_rate": rate}, pairs
+
+    def _earlier_subjects(self) -> pl.DataFrame:
+        """Students that came before their roster, found in it now, layout by layout."""
+        roster, seen = self.vault.roster_ids(self.district_id), self.vault.seen_ids(self.district_id)
+        none = pl.DataFrame(schema={"subject_key": pl.String, "roster_key": pl.String})
+        found = [best_match(ids.drop("layout"), roster)[3] for ids in seen.partition_by("layout", maintain_order=False)]
+        return pl.concat([none, *found]).unique()
+
+    def _links(
+        self, pairs: pl.DataFrame | None, known: pl.DataFrame, stamp: Stamp
+    ) -> tuple[pl.DataFrame, pl.DataFrame]:
+        none = pl.DataFrame(schema={"subject_key": pl.String, "roster_key": pl.String})
+        linked = self.log.events("identity", [self.district_id], known).select("loser_key", "winner_key").collect()
+        return merged_events(none if pairs is None else pairs, linked, stamp)
+
+    def _keep_names(self, parsed: Parsed, keys: pl.DataFrame, layout: Layout) -> None:
+        rows = parsed.vault_rows
+        if rows.is_empty():
+            return
+        people = rows.join(keys, on=["own_id_type", "own_id"], how="inner", maintain_order="left")
+        self.vault.add_people(self.district_id, layout.id, people)
+        self.vault.add_classes(self.district_id, layout.id, rows)
+
+
+def _data_rows(landed: Landed) -> int:
+    """Data rows of a file nobody could read further: lines below the header."""
+    try:
+        return read_table(landed.read(), landed.name, ()).records
+    except UnreadableExport:
+        return 0
+
+
+def _reading(stamp: Stamp) -> dict[str, pl.Expr]:
+    return {
+        "district_id": pl.lit(stamp.district_id),
+        "batch_id": pl.lit(stamp.batch_id),
+        "attempt": pl.lit(stamp.attempt, pl.Int64),
+    }
+
+
+def _rejected(parsed: Parsed, damaged: pl.DataFrame, stamp: Stamp, lines: pl.Series | None) -> pl.DataFrame:
+    names = ["source_line", "slot", "column", "rule"]
+    broken = damaged.with_columns(slot=pl.lit(None, pl.Int32)).select(names)
+    rows = pl.concat([parsed.rejected.select(names), broken]).with_columns(**_reading(stamp))
+    if lines is not None:
+        rows = rows.filter(pl.col("source_line").is_in(lines.implode()))
+    return rows.select(list(columns(RejectedRow)))
+
+
+def _notes(parsed: Parsed, changes: Changes, stamp: Stamp) -> pl.DataFrame:
+    changed = [rows.select("natural_key") for rows in changes.events.values()]
+    keys = pl.concat([pl.DataFrame(schema={"natural_key": pl.String}), *changed]).unique()
+    return (
+        parsed.notes.join(changes.keys, on=["source_line", "slot"], how="inner")
+        .join(keys, on="natural_key", how="semi")
+        .with_columns(**_reading(stamp))
+        .select("district_id", "batch_id", "attempt", "natural_key", "text")
+    )
+
+
+def _counted(
+    read: FileFacts, changes: Changes, renamed: Sequence[tuple[str, str]], new: Sequence[str]
+) -> dict[str, object]:
+    counts: dict[str, object] = {outcome: changes.rows.get(outcome, 0) for outcome in ROW_OUTCOMES}
+    counts |= {f"facts_{name}": number for name, number in changes.facts.items()}
+    told = []
+    if renamed:
+        told.append("Renamed columns were read: " + "; ".join(f"{found} is {today}" for today, found in renamed) + ".")
+    if new:
+        told.append("New columns were not read: " + "; ".join(new) + ".")
+    if changes.conflicts:
+        told.append(f"conflicting_sources: {changes.conflicts} facts are stated twice with different content.")
+    return counts | {
+        "data_rows": read.outcomes.height,
+        "slots": read.slots,
+        "renamed_columns": "; ".join(f"{today} = {found}" for today, found in renamed) or None,
+        "new_columns": "; ".join(new) or None,
+        "message": " ".join(told) or None,
+    }
+
+
+def _school_years(changes: Changes) -> str | None:
+    years = {year for rows in changes.events.values() for year in rows["school_year"].unique().to_list()}
+    return ";".join(sorted(years)) or None

@@ -1,0 +1,131 @@
+"""Tables for people who query: what each mart table means."""
+
+import polars as pl
+
+from schemas import projections
+from schemas.contract import Contract, field
+from schemas.projections import LEVELS, SEASONS
+
+
+class Mart(Contract):
+    """Columns of every mart row."""
+
+    district_id: pl.String = field("District.", nullable=False)
+    school_year: pl.String = field("Ending year of the school year.", nullable=False)
+
+
+class ClassroomFlag(Mart):
+    """Student, classroom or system, in words, with the numbers. One row per class, measure and window."""
+
+    benchmark_window: pl.String = field("Benchmark window.", isin=SEASONS, nullable=False)
+    measure: pl.String = field("Screening measure.", nullable=False)
+    school_id: pl.String = field("School.", nullable=False)
+    class_id: pl.String = field("Math class.", nullable=False)
+    class_label: pl.String = field("Name shown outside the vault, such as `Grade 4, class B`.")
+    grade: pl.String = field("Grade of most members.")
+    section_type: pl.String = field("regular, remedial or advanced.")
+    level: pl.String = field("Level of the answer.", isin=LEVELS, nullable=False)
+    reason: pl.String = field("Why, in words and numbers.", nullable=False)
+    reason_code: pl.String = field("Code of the rule that decided.", nullable=False)
+    enrolled: pl.Int64 = field("Members on the reference date less mobile and alternate-assessment students.")
+    tested: pl.Int64 = field("Of these, with a valid test that the rule can judge.")
+    mobile: pl.Int64 = field("Mobile members, listed for help and not counted.")
+    coverage: pl.Float64 = field("Tested of enrolled; null where nobody is enrolled.")
+    in_need: pl.Int64 = field("Tested students below the class-need cut.")
+    recommended: pl.Int64 = field("Tested students whose need level is tier 2 or 3.")
+    need_share: pl.Float64 = field("In need of tested; null where nobody is tested.")
+    need_cut: pl.String = field("Class-need cut, such as `PR<20`.")
+    guidance_band: pl.String = field("Colorado guidance by the raw share: <10, 10-20 or >20.")
+    interval_low: pl.Float64 = field("Lower end of the 95 % interval of the need share.")
+    interval_high: pl.Float64 = field("Upper end of the 95 % interval of the need share.")
+    p_above: pl.Float64 = field("Probability that the underlying need rate is above tau.")
+    bound_low: pl.Float64 = field("Need share if no untested student were in need.")
+    bound_high: pl.Float64 = field("Need share if every untested student were in need.")
+    bound_verdict: pl.String = field("above, not_above or ambiguous, whatever the untested are.")
+    tau: pl.Float64 = field("Need rate above which whole-class instruction is looked at.")
+    grade_tested: pl.Int64 = field("Tested in the pooled grade of the school.")
+    grade_in_need: pl.Int64 = field("In need in the pooled grade of the school.")
+    p_grade_above: pl.Float64 = field("Probability that the need rate of the school's grade is above tau.")
+    grade_coverage: pl.Float64 = field("Coverage of the school's grade over all its classes.")
+    p_above_peers: pl.Float64 = field(
+        "Probability that this class is above the rest of its grade, else of the district."
+    )
+
+    class Config:
+        unique = ["district_id", "school_year", "benchmark_window", "measure", "class_id"]
+
+
+class TierSummary(Mart):
+    """Students by recommended tier. One row per school, grade and window."""
+
+    benchmark_window: pl.String = field("Benchmark window.", isin=SEASONS, nullable=False)
+    school_id: pl.String = field("School; null where no export or roster names one.")
+    grade: pl.String = field("Grade on the reference date.")
+    students: pl.Int64 = field("Students with a row of placement.", nullable=False)
+    placed: pl.Int64 = field("Of these, with a recommended tier: the n of the shares.", nullable=False)
+    untested: pl.Int64 = field("Students without a valid test.", nullable=False)
+    tier_1: pl.Int64 = field("Students recommended the core.", nullable=False)
+    tier_2: pl.Int64 = field("Students recommended small groups.", nullable=False)
+    tier_3: pl.Int64 = field("Students recommended intensive support.", nullable=False)
+    tier_1_share: pl.Float64 = field("Tier 1 of placed; null where nobody is placed.")
+    tier_2_share: pl.Float64 = field("Tier 2 of placed.")
+    tier_3_share: pl.Float64 = field("Tier 3 of placed.")
+    team_differs: pl.Int64 = field("Students whose team decided another tier than is recommended.", nullable=False)
+
+    class Config:
+        unique = ["district_id", "school_year", "benchmark_window", "school_id", "grade"]
+
+
+class CycleSummary(Mart):
+    """Intervention cycles, their delivery and what is known of their effect. One row per school and intervention."""
+
+    school_id: pl.String = field("School.")
+    intervention: pl.String = field("Intervention or programme; null where not named.")
+    cycles: pl.Int64 = field("Cycles.", nullable=False)
+    open_cycles: pl.Int64 = field("Of these, open and not past their end.", nullable=False)
+    overdue_cycles: pl.Int64 = field("Of these, past their end without a decision.", nullable=False)
+    closed_cycles: pl.Int64 = field("Of these, closed.", nullable=False)
+    abandoned_cycles: pl.Int64 = field("Of these, abandoned.", nullable=False)
+    planned_sessions: pl.Int64 = field("Sessions planned, over cycles that say so.")
+    held_sessions: pl.Int64 = field("Sessions held in those cycles.")
+    delivery_share: pl.Float64 = field("Held of planned.")
+    students: pl.Int64 = field("Students with an outcome row, each once.", nullable=False)
+    outcomes: pl.Int64 = field("Student outcomes, one per cycle and student.", nullable=False)
+    dose_known: pl.Int64 = field("Of these, with a known dose.", nullable=False)
+    dose_share: pl.Float64 = field("Mean dose of those; null where none is known.")
+    concluded: pl.Int64 = field("Outcomes with a conclusion: the n of the three responses.", nullable=False)
+    adequate: pl.Int64 = field("Of these, adequate.", nullable=False)
+    questionable: pl.Int64 = field("Of these, questionable.", nullable=False)
+    poor: pl.Int64 = field("Of these, poor.", nullable=False)
+    excluded: pl.Int64 = field("Outcomes without a conclusion.", nullable=False)
+    dose_unknown: pl.Int64 = field("Of these, because the dose is not known.", nullable=False)
+    insufficient_dose: pl.Int64 = field("Of these, because too little was delivered.", nullable=False)
+    insufficient_data: pl.Int64 = field("Of these, because there are too few probes.", nullable=False)
+
+    class Config:
+        unique = ["district_id", "school_year", "school_id", "intervention"]
+
+
+class SchoolSignal(projections.SchoolSignal):
+    """System signals of a school, each with its n; null where nothing was supplied. One row per school and window."""
+
+    class Config:
+        unique = ["district_id", "school_year", "benchmark_window", "school_id"]
+
+
+class DataQuality(projections.QualityResult):
+    """Every quality rule beside the files it is about. One row per district, school year, school, subject and rule."""
+
+    files: pl.Int64 = field("Files of the layout the rule is about; null where it is about no layout.")
+    held_files: pl.Int64 = field("Of these, held at their latest attempt.")
+    data_rows: pl.Int64 = field("Data rows of the files that loaded; of a file never loaded, its rows.")
+    parsed: pl.Int64 = field("Rows read as facts.")
+    rejected: pl.Int64 = field("Rows that could not be read.")
+    out_of_scope: pl.Int64 = field("Rows of other subjects or tests.")
+    parked: pl.Int64 = field("Rows still waiting for a roster match.")
+    erased: pl.Int64 = field("Rows of erased students.")
+    duplicate_in_file: pl.Int64 = field("Rows that repeat another row of their file.")
+
+
+MARTS: tuple[type[Contract], ...] = (ClassroomFlag, TierSummary, CycleSummary, SchoolSignal, DataQuality)
+"""Every mart, in the order in which they are made."""

@@ -1,0 +1,89 @@
+"""Who is one student: subject keys linked by merges (METHOD 5.3)."""
+
+import numpy as np
+import polars as pl
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+
+
+def winners(merges: pl.DataFrame) -> pl.DataFrame:
+    """The key that stands for each merged key: the smallest of all that are linked, directly or not.
+
+    Args:
+        merges: `district_id`, `loser_key`, `winner_key`.
+
+    Returns:
+        `district_id`, `subject_key`, `shown_key`; only keys that are not shown themselves.
+    """
+    pairs = merges.select("district_id", "loser_key", "winner_key").drop_nulls().unique()
+    keys = (
+        pl.concat(
+            [
+                pairs.select("district_id", subject_key="loser_key"),
+                pairs.select("district_id", subject_key="winner_key"),
+            ]
+        )
+        .unique()
+        .sort("district_id", "subject_key")
+        .with_row_index("number")
+    )
+    numbered = pairs.join(
+        keys, left_on=["district_id", "loser_key"], right_on=["district_id", "subject_key"], how="left"
+    ).join(
+        keys,
+        left_on=["district_id", "winner_key"],
+        right_on=["district_id", "subject_key"],
+        how="left",
+        suffix="_winner",
+    )
+    links = coo_array(
+        (
+            np.ones(numbered.height, dtype=np.int8),
+            (numbered["number"].to_numpy(), numbered["number_winner"].to_numpy()),
+        ),
+        shape=(keys.height, keys.height),
+    )
+    component = connected_components(links, directed=False)[1] if keys.height else np.zeros(0, dtype=np.int32)
+    return (
+        keys.with_columns(component=component)
+        .with_columns(shown_key=pl.col("subject_key").min().over("component"))
+        .filter(pl.col("shown_key") != pl.col("subject_key"))
+        .select("district_id", "subject_key", "shown_key")
+    )
+
+
+def best_match(ids: pl.DataFrame, known: pl.DataFrame) -> tuple[str | None, str | None, float, pl.DataFrame]:
+    """Which id column of a file, against which known id type, finds most of its students (DESIGN 4).
+
+    Args:
+        ids: Every id of a file: `subject_key` (own key), `id_column`, `id_type`, `id`.
+        known: Rostered ids: `id_type`, `id`, `subject_key`; each id names one student.
+
+    Returns:
+        Column, known id type, share of the file's students found, and the pairs found:
+        `subject_key`, `roster_key`. Ties go to the id type of the same name, then by name.
+    """
+    none = pl.DataFrame(schema={"subject_key": pl.String, "roster_key": pl.String})
+    students = ids["subject_key"].n_unique()
+    found = ids.join(known.select("id", known_type="id_type", roster_key="subject_key"), on="id", how="inner")
+    if found.is_empty() or not students:
+        return None, None, 0.0, none
+    rates = (
+        found.group_by("id_column", "id_type", "known_type")
+        .agg(pl.col("subject_key").n_unique().alias("matched"))
+        .sort(
+            "matched",
+            pl.col("id_type") == pl.col("known_type"),
+            "id_column",
+            "known_type",
+            descending=[True, True, False, False],
+        )
+    )
+    column, _, known_type, matched = rates.row(0)
+    pairs = (
+        found.filter((pl.col("id_column") == column) & (pl.col("known_type") == known_type))
+        .select("subject_key", "roster_key")
+        .unique()
+        .filter(pl.len().over("subject_key") == 1)
+    )
+    return column, known_type, matched / students, pairs

@@ -1,0 +1,188 @@
+"""Versions of facts: their keys and hashes, what a file changes, and what is current (SEMANTICS 1)."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import polars as pl
+import polars_hash  # noqa: F401 registers the hash namespace of expressions
+
+from schemas.contract import columns
+from schemas.events import EVENT_TYPES, FAMILIES, PAYLOADS, Key
+
+CONTENT_ENVELOPE = ("school_id", "occurred_on")
+"""Envelope columns that are content: a new date in a season slot is a correction."""
+_UNIT = "\x1f"
+_ORDER: dict[str, Any] = {"by": ["natural_key", "export_at", "content_hash"], "descending": [False, False, True]}
+"""Of one fact: by export time; at equal times the lowest content hash comes last and is current."""
+
+
+def keyed_hash(text: pl.Expr, secret: bytes) -> pl.Expr:
+    """HMAC-SHA256 of a text, in hexadecimal: a plain hash of a score could be guessed."""
+    return text.chash.hmac_sha256(key=secret.hex())  # type: ignore[attr-defined]
+
+
+def canonical(name: str, dtype: pl.DataType) -> pl.Expr:
+    """A value as text: integers without a point, floats shortest round trip, dates ISO; null stays null."""
+    column = pl.col(name)
+    if isinstance(dtype, pl.List):
+        fields = [
+            _number(pl.element().struct.field(f.name)) if f.dtype == pl.Float64 else pl.element().struct.field(f.name)
+            for f in dtype.inner.fields  # type: ignore[union-attr]
+        ]
+        return (
+            pl.when(column.list.len() > 0)
+            .then(column.list.eval(pl.concat_str([f.fill_null("") for f in fields], separator="\x1e")).list.sort())
+            .list.join("\x1d")
+        )
+    if dtype == pl.Float64:
+        return _number(column)
+    if dtype == pl.Date:
+        return column.dt.to_string("%Y-%m-%d")
+    return column.cast(pl.String)
+
+
+def _number(value: pl.Expr) -> pl.Expr:
+    return value.cast(pl.String).str.strip_suffix(".0")
+
+
+def _named(names: Sequence[str], schema: dict[str, pl.DataType]) -> pl.Expr:
+    """`name=value` of the columns that are not null, in the order given."""
+    return pl.concat_str(
+        [pl.lit(f"{name}=") + canonical(name, schema[name]) for name in names], separator=_UNIT, ignore_nulls=True
+    )
+
+
+def content_text(family: str, leave_out: Sequence[str] = ()) -> pl.Expr:
+    """What a fact says, as one text: hashed columns in the contract's order, nulls left out."""
+    schema = columns(FAMILIES[family])
+    return _named([n for n in (*CONTENT_ENVELOPE, *PAYLOADS[family]) if n not in leave_out], schema)
+
+
+def key_text(event_type: str) -> pl.Expr:
+    """Which fact it is, as one text, without the ordinal."""
+    spec = EVENT_TYPES[event_type]
+    schema = columns(FAMILIES[spec.family])
+
+    def text(key: Key) -> pl.Expr:
+        return pl.lit(spec.kind + _UNIT) + _named([part for part in key.parts if part != "ordinal"], schema)
+
+    return _first(event_type, text)
+
+
+def counts_ordinal(event_type: str) -> pl.Expr:
+    """Whether equal keys within one file are told apart by their ordinal."""
+    return _first(event_type, lambda key: pl.lit("ordinal" in key.parts))
+
+
+def _first(event_type: str, of: Callable[[Key], pl.Expr]) -> pl.Expr:
+    *others, last = EVENT_TYPES[event_type].keys
+    expression = of(last)
+    for key in reversed(others):
+        met = pl.all_horizontal(pl.col(name).is_not_null() for name in key.needs)
+        expression = pl.when(met).then(of(key)).otherwise(expression)
+    return expression
+
+
+def identify(facts: pl.DataFrame, family: str, secret: bytes, leave_out: Sequence[str] = ()) -> pl.DataFrame:
+    """Give each fact of one file its `natural_key` and `content_hash`, and mark exact repeats.
+
+    Adds `is_repeat`: an earlier line or slot of the file states the same fact with the same content.
+    Facts whose key ends in an ordinal are counted in the order of their content, so that the order of rows
+    in a file changes nothing.
+
+    Args:
+        facts: Rows of one family: `event_type`, `subject_key`, `source_line`, `slot`, envelope facts and payload.
+        family: Their family.
+        secret: The home's secret.
+        leave_out: Columns this layout does not hash.
+    """
+    if facts.is_empty():
+        return facts.with_columns(
+            natural_key=pl.lit(None, pl.String), content_hash=pl.lit(None, pl.String), is_repeat=pl.lit(False)
+        )
+    types = facts["event_type"].unique().sort().to_list()
+    base = pl.lit(None, pl.String)
+    ordinal = pl.lit(False)
+    for each in types:
+        here = pl.col("event_type") == each
+        base = pl.when(here).then(key_text(each)).otherwise(base)
+        ordinal = pl.when(here).then(counts_ordinal(each)).otherwise(ordinal)
+    keyed = facts.sort("source_line", "slot").with_columns(
+        _key=base,
+        _ordinal=ordinal,
+        content_hash=keyed_hash(content_text(family, (*leave_out, *_blank(facts))), secret),
+    )
+    keyed = keyed.with_columns(is_repeat=~pl.struct("_key", "content_hash").is_first_distinct())
+    rank = (
+        pl.when(pl.col("_ordinal") & (pl.col("content_hash").n_unique().over("_key") > 1))
+        .then(pl.col("content_hash").rank("dense").over("_key"))
+        .otherwise(1)
+    )
+    if keyed["_ordinal"].any():
+        keyed = keyed.with_columns(
+            _key=pl.when(rank > 1).then(pl.col("_key") + f"{_UNIT}ordinal=" + rank.cast(pl.String)).otherwise("_key")
+        )
+    return keyed.with_columns(natural_key=keyed_hash(pl.col("_key"), secret)).drop("_key", "_ordinal")
+
+
+def _blank(facts: pl.DataFrame) -> list[str]:
+    """Columns that say nothing in this file; lists without any element cannot be looked into."""
+    return [
+        series.name
+        for series in facts
+        if series.null_count() == series.len() or (series.dtype == pl.List and not series.list.len().sum())
+    ]
+
+
+def compare(facts: pl.DataFrame, sightings: pl.DataFrame) -> pl.DataFrame:
+    """Say what each fact of a file does to the log: adds `change` in appended, corrected, unchanged.
+
+    A fact is unchanged when the sighting just before it, in the order of export time and content hash,
+    says the same: 186, 192, 186 is two corrections. A version older than what is known is a correction too.
+
+    Args:
+        facts: One family of one file: `natural_key`, `content_hash`, `export_at`, without repeats.
+        sightings: What was seen of these keys before: `natural_key`, `content_hash`, `export_at`.
+    """
+    if sightings.is_empty() and not facts["natural_key"].is_duplicated().any():
+        return facts.with_columns(change=pl.lit("appended"))
+    version = ["natural_key", "content_hash", "export_at"]
+    asked = facts.select(version).unique()
+    seen = sightings.select(version).unique()
+    ordered = (
+        pl.concat([asked.with_columns(_asked=True), seen.with_columns(_asked=False)])
+        .group_by(version)
+        .agg(_asked=pl.col("_asked").any(), _seen=(~pl.col("_asked")).any())
+        .sort(**_ORDER)
+        .with_columns(
+            _before=pl.col("content_hash").shift(1).over("natural_key"),
+            _known=pl.col("_seen").any().over("natural_key"),
+        )
+        .filter("_asked")
+    )
+    change = (
+        pl.when(pl.col("_seen") | (pl.col("_before") == pl.col("content_hash")).fill_null(False))
+        .then(pl.lit("unchanged"))
+        .when(pl.col("_known") | pl.col("_before").is_not_null())
+        .then(pl.lit("corrected"))
+        .otherwise(pl.lit("appended"))
+    )
+    return facts.join(ordered.select(*version, change=change), on=version, how="left", maintain_order="left")
+
+
+def current(sightings: pl.LazyFrame) -> pl.LazyFrame:
+    """The version of each fact that stands: `natural_key`, `content_hash`."""
+    return sightings.group_by("natural_key").agg(
+        pl.col("content_hash").sort_by("export_at", "content_hash", descending=[True, False]).first()
+    )
+
+
+def compact(sightings: pl.DataFrame) -> pl.DataFrame:
+    """The first and last sighting of each run of equal content; what is current and what changed stays the same."""
+    within = ["district_id", "family", "natural_key"]
+    ordered = sightings.sort(
+        "district_id", "family", *_ORDER["by"], "batch_id", descending=[False, False, False, False, True, False]
+    )
+    edge = pl.col("content_hash") != pl.col("content_hash").shift(1).over(within)
+    last = pl.col("content_hash") != pl.col("content_hash").shift(-1).over(within)
+    return ordered.filter(edge.fill_null(True) | last.fill_null(True))

@@ -1,0 +1,149 @@
+"""Delta Lake tables made from contracts: created before the first write, appended, partitions replaced, read."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+
+import polars as pl
+from deltalake import CommitProperties, DeltaTable, Field, Schema, Transaction, write_deltalake
+from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
+from deltalake.schema import ArrayType, PrimitiveType, StructType
+
+from schemas.contract import Contract, columns, conform, summary, table_name
+
+STATISTICS = ("occurred_on", "export_at", "recorded_at", "benchmark_window", "measure")
+"""Only these columns get statistics: ids and text must not stand in the transaction log (SEMANTICS 5.4)."""
+ATTEMPTS = 5
+_PRIMITIVES = {
+    pl.String: "string",
+    pl.Int8: "byte",
+    pl.Int16: "short",
+    pl.Int32: "integer",
+    pl.Int64: "long",
+    pl.Float64: "double",
+    pl.Boolean: "boolean",
+    pl.Date: "date",
+    pl.Datetime: "timestamp",
+}
+
+
+class StoreError(Exception):
+    """A table could not be read or written; names the table and what failed, never its rows."""
+
+
+class Table:
+    """One Delta table of a contract."""
+
+    def __init__(
+        self,
+        root: str,
+        contract: type[Contract],
+        partition_by: Sequence[str],
+        name: str | None = None,
+        storage_options: Mapping[str, str] | None = None,
+    ) -> None:
+        self.name = name or table_name(contract)
+        self.uri = f"{root.rstrip('/')}/{self.name}"
+        self.contract = contract
+        self.partition_by = list(partition_by)
+        self.storage_options = dict(storage_options or {})
+
+    def delta(self) -> DeltaTable:
+        """The table as it stands now, created from its contract if it does not exist."""
+        try:
+            return DeltaTable(self.uri, storage_options=self.storage_options)
+        except TableNotFoundError:
+            pass
+        if "://" not in self.uri:
+            Path(self.uri).mkdir(parents=True, exist_ok=True)
+        kept = [name for name in columns(self.contract) if name in STATISTICS and name not in self.partition_by]
+        try:
+            return DeltaTable.create(
+                self.uri,
+                schema=self._schema,
+                mode="ignore",
+                partition_by=self.partition_by,
+                name=self.name,
+                description=summary(self.contract),
+                configuration={"delta.dataSkippingStatsColumns": ",".join(kept)}
+                if kept
+                else {"delta.dataSkippingNumIndexedCols": "0"},
+                storage_options=self.storage_options,
+            )
+        except DeltaError as error:
+            raise StoreError(f"table {self.name}: cannot be created ({type(error).__name__})") from None
+
+    @cached_property
+    def _schema(self) -> Schema:
+        return Schema([Field(name, _delta_type(dtype)) for name, dtype in columns(self.contract).items()])
+
+    def append(self, rows: pl.DataFrame, transaction: str | None = None) -> None:
+        """Add rows in one commit. A transaction id that the table knows already adds nothing."""
+        if rows.is_empty():
+            return
+        table = self.delta()
+        if transaction is not None and table.transaction_version(transaction) is not None:
+            return
+        properties = CommitProperties(app_transactions=[Transaction(transaction, 1)]) if transaction else None
+        self._write(rows, mode="append", commit_properties=properties)
+
+    def replace(self, rows: pl.DataFrame, partitions: Iterable[tuple[str, ...]]) -> None:
+        """Make ``rows`` the whole content of the named partitions; other partitions stay as they are."""
+        wanted = sorted(set(partitions))
+        if not wanted:
+            return
+        predicate = " OR ".join(
+            "(" + " AND ".join(f"{name} = '{value}'" for name, value in zip(self.partition_by, each, strict=True)) + ")"
+            for each in wanted
+        )
+        self.delta()
+        self._write(rows, mode="overwrite", predicate=predicate)
+
+    def _write(self, rows: pl.DataFrame, **options: object) -> None:
+        cast = conform(rows.lazy(), self.contract).collect()
+        last = ""
+        for _ in range(ATTEMPTS):
+            try:
+                write_deltalake(self.uri, cast, storage_options=self.storage_options, **options)  # type: ignore[call-overload]
+                return
+            except CommitFailedError as error:
+                last = type(error).__name__
+            except DeltaError as error:
+                raise StoreError(f"table {self.name}: cannot be written ({type(error).__name__})") from None
+        raise StoreError(f"table {self.name}: another writer kept changing it ({last}); run again")
+
+    def scan(self, **partition: Sequence[str]) -> pl.LazyFrame:
+        """The rows, of the named partition values only."""
+        delta = self.delta()
+        uris = delta.file_uris(
+            [(name, "in", list(values)) for name, values in partition.items()] if partition else None
+        )
+        return _scan(uris, columns(self.contract), self.storage_options)
+
+    def file_uris(self, **partition: Sequence[str]) -> list[str]:
+        """Parquet files behind the current version."""
+        filters = [(name, "in", list(values)) for name, values in partition.items()] if partition else None
+        return self.delta().file_uris(filters)
+
+
+def _scan(uris: list[str], schema: Mapping[str, pl.DataType], storage_options: dict[str, str]) -> pl.LazyFrame:
+    if not uris:
+        return pl.LazyFrame(schema=schema)
+    frame = pl.scan_parquet(
+        uris,
+        hive_partitioning=True,
+        try_parse_hive_dates=False,
+        missing_columns="insert",
+        schema=schema,
+        hive_schema={name: pl.String() for name in schema if f"/{name}=" in uris[0]},
+        storage_options=storage_options or None,
+    )
+    return frame.select(list(schema))
+
+
+def _delta_type(dtype: pl.DataType) -> PrimitiveType | ArrayType | StructType:
+    if isinstance(dtype, pl.List):
+        return ArrayType(_delta_type(dtype.inner), contains_null=True)  # type: ignore[arg-type]
+    if isinstance(dtype, pl.Struct):
+        return StructType([Field(field.name, _delta_type(field.dtype)) for field in dtype.fields])  # type: ignore[arg-type]
+    return PrimitiveType(_PRIMITIVES[dtype.base_type()])

@@ -1,0 +1,122 @@
+"""Where a home keeps its things, and the secret that keys its hashes."""
+
+import hashlib
+import os
+import secrets
+import stat
+from pathlib import Path
+
+from schemas.policy import DistrictPolicy, UnreadablePolicy, read_policy
+
+
+class HomeError(Exception):
+    """A home cannot be used as it is; says what is wrong and what to do."""
+
+
+class Home:
+    """The folders of one agency (a district, a network, a state).
+
+    ``log`` and ``projections`` may be URIs of an object store; everything else is local.
+    """
+
+    def __init__(self, root: Path, log: str | None = None, projections: str | None = None) -> None:
+        self.root = root.absolute()
+        self.log = log or str(self.root / "log")
+        self.projections = projections or str(self.root / "projections")
+
+    @property
+    def landing(self) -> Path:
+        """One folder per district: what its users drop."""
+        return self.root / "landing"
+
+    @property
+    def vault(self) -> Path:
+        """Names and ids."""
+        return self.root / "vault"
+
+    @property
+    def notes(self) -> Path:
+        """Free text typed by people."""
+        return self.root / "notes"
+
+    @property
+    def archive(self) -> Path:
+        """Files that were loaded."""
+        return self.root / "archive"
+
+    @property
+    def warehouse(self) -> Path:
+        """What analysts open."""
+        return self.root / "warehouse.duckdb"
+
+    @property
+    def policies(self) -> Path:
+        """`<district>.toml`, and `aliases/<layout>.toml`."""
+        return self.root / "policy"
+
+    def make(self) -> "Home":
+        """Create the folders that are missing; those with student data are closed to others."""
+        for path in (self.root, self.landing, self.policies):
+            path.mkdir(parents=True, exist_ok=True)
+        for path in (self.vault, self.notes, self.archive):
+            path.mkdir(mode=0o700, exist_ok=True)
+            if stat.S_IMODE(path.stat().st_mode) & 0o077:
+                path.chmod(0o700)
+        return self
+
+    def secret(self) -> bytes:
+        """The key of every hash: 32 bytes, made at first use, readable by the owner only.
+
+        Raises:
+            HomeError: the file is readable by others, or is not 32 bytes.
+        """
+        path = self.vault / "secret"
+        if not path.exists():
+            self.make()
+            temporary = self.vault / f".secret.{os.getpid()}.{secrets.token_hex(4)}"
+            with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as stream:
+                stream.write(secrets.token_hex(32))
+                stream.flush()
+                os.fsync(stream.fileno())
+            try:
+                os.link(temporary, path)  # fails where another process was first: its secret counts
+            except FileExistsError:
+                pass
+            finally:
+                temporary.unlink()
+        if stat.S_IMODE(path.stat().st_mode) & 0o077:
+            raise HomeError(f"{path.name}: others can read the home's secret. Run chmod 600 on vault/secret.")
+        key = bytes.fromhex(path.read_text("ascii").strip())
+        if len(key) != 32:
+            raise HomeError("vault/secret is not 32 bytes in hexadecimal. Restore it from the backup of this home.")
+        return key
+
+    def districts(self) -> list[str]:
+        """District ids: folders below landing, and policies."""
+        folders = [p.name for p in self.landing.iterdir() if p.is_dir()] if self.landing.exists() else []
+        policies = [p.stem for p in self.policies.glob("*.toml")] if self.policies.exists() else []
+        return sorted({name for name in (*folders, *policies) if not name.startswith(".")})
+
+    def policy(self, district_id: str) -> DistrictPolicy:
+        """The district's policy.
+
+        Raises:
+            UnreadablePolicy: there is none, or it cannot be used.
+        """
+        path = self.policies / f"{district_id}.toml"
+        if not path.exists():
+            raise UnreadablePolicy(
+                f"policy/{district_id}.toml does not exist. Write at least one line, such as"
+                ' time_zone = "America/Denver", so that the days of tests are the days of the school.'
+            )
+        return read_policy(path)
+
+
+def fingerprint(secret: bytes) -> str:
+    """A name for a secret that does not give it away."""
+    return hashlib.sha256(b"tierline home secret\0" + secret).hexdigest()[:16]
+
+
+def valid_district(district_id: str) -> bool:
+    """Partition values are plain (SEMANTICS 3.1)."""
+    return bool(district_id) and all(c.isascii() and (c.isalnum() or c in "_-") for c in district_id)

@@ -1,0 +1,300 @@
+"""Landed files: what is in a district's landing folder, its archives opened; not what the files mean."""
+
+import gzip
+import hashlib
+import io
+import lzma
+import os
+import re
+import stat
+import struct
+import zipfile
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from pathlib import Path, PurePosixPath
+from typing import IO
+
+from warehouse.tabular import RawTable, UnreadableExport, is_workbook, read_header, read_table, sheet_names
+
+__all__ = ["Landed", "RawTable", "Refused", "UnreadableExport", "discover", "read_header", "read_table"]
+
+MOST_MEMBERS = 10_000
+MOST_BYTES = 4 << 30
+SUSPECT_BYTES = 100 << 20  # below this any ratio is harmless
+SUSPECT_RATIO = 200
+
+UNFINISHED = (".part", ".tmp", ".crdownload")
+ARCHIVES = (".zip", ".gz", ".tgz", ".tar", ".bz2", ".xz", ".7z", ".rar", ".zst")
+DAY = re.compile(r"\d{4}-\d\d-\d\d")
+Content = bytes  # ``Landed.bytes`` is a number
+BROKEN = (
+    zipfile.BadZipFile,
+    zipfile.LargeZipFile,
+    zlib.error,
+    lzma.LZMAError,
+    struct.error,
+    NotImplementedError,
+    EOFError,
+    RuntimeError,
+    ValueError,
+)
+
+
+@dataclass(frozen=True)
+class Refused:
+    """A file, or a member of an archive, that was not opened: by which rule, and what to do."""
+
+    name: str
+    rule: str
+    message: str
+
+
+class Refusal(Exception):
+    def __init__(self, name: str, rule: str, advice: str) -> None:
+        self.refused = Refused(name, rule, f"{name}: {advice}")
+        super().__init__(self.refused.message)
+
+
+@dataclass(frozen=True)
+class Landed:
+    """One file, member of an archive or sheet of a workbook, before it is parsed.
+
+    ``name`` is relative to the district's landing folder and says all: ``2026-09-01/star.zip!SM_v2.csv``,
+    ``list.xlsx!Fall``. ``bundle`` is the folder or archive (with the folder in it) that it arrived in.
+    ``data_sha256`` is of the bytes; of a sheet, of the workbook's bytes, a zero byte and the sheet's name.
+    """
+
+    district_id: str
+    path: Path
+    member: str | None
+    name: str
+    bundle: str
+    data_sha256: str
+    bytes: int
+    landed_on: date | None
+    modified_at: datetime
+    sheet: str | None = None
+
+    def read(self) -> Content:
+        """The bytes that were discovered; a workbook's for each of its sheets."""
+        member = self.member
+        if member is not None and self.sheet is not None:
+            member = member.removesuffix(self.sheet).removesuffix("!") or None
+        try:
+            if self.path.suffix.lower() == ".gz":
+                data = _gunzipped(self.path, self.name)
+            elif member is None:
+                data = self.path.read_bytes()
+            else:
+                with zipfile.ZipFile(self.path) as archive:
+                    data = archive.read(member)
+        except (OSError, KeyError, Refusal, *BROKEN):
+            raise UnreadableExport(
+                f"{self.name}: the file is gone or can no longer be opened. Land it again."
+            ) from None
+        if _digest(data, self.sheet) != self.data_sha256:
+            raise UnreadableExport(f"{self.name}: the file changed since it was found. Run again once it is complete.")
+        return data
+
+
+def discover(folder: Path, district_id: str) -> tuple[list[Landed], list[Refused]]:
+    """Everything landed in a district's folder, by name, and what was refused.
+
+    An archive is refused whole: half a bundle reads like a withdrawal of the other half. Only an archive
+    inside it, or an empty member, is refused alone.
+    """
+    landed: list[Landed] = []
+    refused: list[Refused] = []
+    for path in _files(folder):
+        name = path.relative_to(folder).as_posix()
+        try:
+            found, without = _open(path, name, district_id)
+        except Refusal as refusal:
+            refused.append(refusal.refused)
+        except OSError:
+            advice = "the file cannot be opened. Check its permissions."
+            refused.append(Refusal(name, "unreadable_file", advice).refused)
+        else:
+            landed += found
+            refused += without
+    return sorted(landed, key=lambda one: one.name), sorted(refused, key=lambda one: one.name)
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    for here, folders, files in os.walk(folder):
+        folders[:] = sorted(name for name in folders if not _is_ignored(name))
+        yield from (Path(here, name) for name in sorted(files) if not _is_ignored(name))
+
+
+def _is_ignored(name: str) -> bool:
+    return name.startswith((".", "~$", "__MACOSX")) or name.lower().endswith(UNFINISHED)
+
+
+def _open(path: Path, name: str, district_id: str) -> tuple[list[Landed], list[Refused]]:
+    about = path.lstat()
+    suffix = path.suffix.lower()
+    if not stat.S_ISREG(about.st_mode):
+        raise Refusal(name, "not_a_file", "the entry is a link or a device. Land the file itself.")
+    if about.st_size == 0:
+        raise _empty(name)
+    if about.st_size > MOST_BYTES:
+        raise Refusal(name, "oversized_file", "the file is larger than an export can be. Land it in parts.")
+    if suffix in ARCHIVES and suffix not in (".zip", ".gz"):
+        advice = "archives of this kind are not opened. Land a .zip, a .gz or the files themselves."
+        raise Refusal(name, "unsupported_archive", advice)
+    where = PurePosixPath(name)
+    days = [day for part in where.parts[:-1] if (day := _day(part)) is not None]
+    file = _File(path, district_id, days[-1] if days else None, datetime.fromtimestamp(about.st_mtime, UTC))
+    folder = where.parent.as_posix()
+    if suffix == ".zip":
+        return _open_archive(file, name)
+    data = _gunzipped(path, name) if suffix == ".gz" else path.read_bytes()
+    if not data:
+        raise _empty(name)
+    if suffix == ".gz":
+        return file.tables(data, name[: -len(suffix)], None, folder), []
+    if _is_zip(data):
+        return _open_archive(file, name)
+    return file.tables(data, name, None, folder), []
+
+
+def _open_archive(file: "_File", name: str) -> tuple[list[Landed], list[Refused]]:
+    landed: list[Landed] = []
+    refused: list[Refused] = []
+    for member, data in _members(file.path, name):
+        folder = PurePosixPath(member.replace("\\", "/")).parent.as_posix()
+        bundle = name if folder == "." else f"{name}!{folder}"
+        named = f"{name}!{member}"
+        if not data:
+            refused.append(_empty(named).refused)
+        elif _is_archive(member, data):
+            advice = "an archive inside an archive is not opened. Land it by itself."
+            refused.append(Refusal(named, "nested_archive", advice).refused)
+        else:
+            landed += file.tables(data, named, member, bundle)
+    return landed, refused
+
+
+@dataclass(frozen=True)
+class _File:
+    path: Path
+    district_id: str
+    landed_on: date | None
+    modified_at: datetime
+
+    def tables(self, data: bytes, name: str, member: str | None, bundle: str) -> list[Landed]:
+        """The file, or each sheet of a workbook that has several."""
+        sheets: list[str] = []
+        if is_workbook(data):
+            _refuse_bombs(data, name)
+            sheets = sheet_names(data)
+        if len(sheets) < 2:
+            return [self._landed(data, name, member, bundle)]
+        within = f"{member}!" if member else ""
+        return [self._landed(data, f"{name}!{sheet}", f"{within}{sheet}", bundle, sheet) for sheet in sheets]
+
+    def _landed(self, data: bytes, name: str, member: str | None, bundle: str, sheet: str | None = None) -> Landed:
+        return Landed(
+            district_id=self.district_id,
+            path=self.path,
+            member=member,
+            name=name,
+            bundle=bundle,
+            data_sha256=_digest(data, sheet),
+            bytes=len(data),
+            landed_on=self.landed_on,
+            modified_at=self.modified_at,
+            sheet=sheet,
+        )
+
+
+def _empty(name: str) -> Refusal:
+    return Refusal(name, "empty_file", "the file is empty. Export it again.")
+
+
+def _is_archive(member: str, data: bytes) -> bool:
+    if PurePosixPath(member).suffix.lower() in ARCHIVES:
+        return True
+    return data.startswith((b"\x1f\x8b", b"7z\xbc\xaf", b"Rar!")) or _is_zip(data)
+
+
+def _is_zip(data: bytes) -> bool:
+    return data.startswith(b"PK\x03\x04") and not is_workbook(data)
+
+
+def _day(text: str) -> date | None:
+    try:
+        return date.fromisoformat(text) if DAY.fullmatch(text) else None
+    except ValueError:
+        return None
+
+
+def _digest(data: bytes, sheet: str | None) -> str:
+    digest = hashlib.sha256(data)
+    if sheet is not None:
+        digest.update(b"\0" + sheet.encode())
+    return digest.hexdigest()
+
+
+def _bomb(name: str) -> Refusal:
+    advice = "the archive unpacks to more than an export can hold. Land its files themselves."
+    return Refusal(name, "zip_bomb", advice)
+
+
+def _refuse_bombs(source: Path | bytes, name: str) -> None:
+    file: Path | IO[bytes] = io.BytesIO(source) if isinstance(source, bytes) else source
+    try:
+        with zipfile.ZipFile(file) as archive:
+            members = archive.infolist()
+    except BROKEN:  # among them the workbooks that are no archives
+        return
+    total = sum(member.file_size for member in members)
+    packed = sum(member.compress_size for member in members)
+    too_dense = total > SUSPECT_BYTES and total > SUSPECT_RATIO * max(packed, 1)
+    if len(members) > MOST_MEMBERS or total > MOST_BYTES or too_dense:
+        raise _bomb(name)
+
+
+def _members(path: Path, name: str) -> Iterator[tuple[str, bytes]]:
+    """The files of an archive but the ignored. Reading stops at the size that the archive declares."""
+    _refuse_bombs(path, name)
+    try:
+        with zipfile.ZipFile(path) as archive:
+            members = [member for member in archive.infolist() if not member.is_dir()]
+            _refuse_unsafe(members, name)
+            for member in members:
+                if not any(map(_is_ignored, member.filename.replace("\\", "/").split("/"))):
+                    yield member.filename, archive.read(member)
+    except BROKEN:
+        advice = "the archive is broken or incomplete. Land it again."
+        raise Refusal(name, "broken_archive", advice) from None
+
+
+def _refuse_unsafe(members: list[zipfile.ZipInfo], name: str) -> None:
+    for member in members:
+        parts = member.filename.replace("\\", "/").split("/")
+        if parts[0] == "" or ".." in parts or ":" in parts[0]:
+            advice = "the archive holds a name that leads out of its folder. Ask who sent it."
+            raise Refusal(name, "unsafe_path", advice)
+        if member.flag_bits & 1:
+            advice = "the archive is protected by a password. Land it without one."
+            raise Refusal(name, "encrypted_archive", advice)
+    if len({member.filename for member in members}) < len(members):
+        advice = "two files of the archive have one name. Land its files themselves."
+        raise Refusal(name, "duplicate_name", advice)
+
+
+def _gunzipped(path: Path, name: str) -> bytes:
+    packed = path.stat().st_size
+    most = min(MOST_BYTES, max(SUSPECT_BYTES, SUSPECT_RATIO * packed))
+    try:
+        with gzip.open(path) as file:
+            data = file.read(most + 1)
+    except (gzip.BadGzipFile, *BROKEN):
+        advice = "the archive is broken or incomplete. Land it again."
+        raise Refusal(name, "broken_archive", advice) from None
+    if len(data) > most:
+        raise _bomb(name)
+    return data

@@ -1,0 +1,97 @@
+"""The event log on Delta Lake: append a batch, write its ledger row last, read what was seen and what is current."""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+
+import polars as pl
+
+from schemas.contract import columns
+from schemas.events import ALL_YEARS, FAMILIES, Note, ParkedRow, Sighting
+from schemas.projections import IngestLedger, RejectedRow
+from warehouse.delta import Table
+from warehouse.home import Home
+
+READING = ["batch_id", "attempt"]
+
+
+class Log:
+    """Tables of one home's log. A batch exists once its ledger row does; what a crash left is never seen."""
+
+    def __init__(self, home: Home, storage_options: Mapping[str, str] | None = None) -> None:
+        def table(contract: type, partition_by: Sequence[str], name: str | None = None, root: str = home.log) -> Table:
+            return Table(root, contract, partition_by, name, storage_options if root == home.log else None)
+
+        self.families = {
+            family: table(contract, ("district_id", "school_year"), family) for family, contract in FAMILIES.items()
+        }
+        self.sightings = table(Sighting, ("district_id", "family"))
+        self.ledger = table(IngestLedger, ("district_id",))
+        self.rejected = table(RejectedRow, ("district_id",))
+        self.parked = table(ParkedRow, ("district_id",))
+        self.notes = table(Note, ("district_id",), root=str(home.notes))
+
+    def ledger_rows(self, districts: Sequence[str] | None = None, as_of: datetime | None = None) -> pl.DataFrame:
+        """Ledger rows, oldest first, as known at a time."""
+        rows = self.ledger.scan(**_in(districts))
+        if as_of is not None:
+            rows = rows.filter(pl.col("recorded_at") <= as_of)
+        return rows.sort("recorded_at").collect()
+
+    def seen(self, district_id: str, family: str, keys: pl.Series, loaded: pl.DataFrame) -> pl.DataFrame:
+        """Sightings of these natural keys in loaded batches: `natural_key`, `content_hash`, `export_at`."""
+        return (
+            self.sightings.scan(district_id=[district_id], family=[family])
+            .join(keys.to_frame("natural_key").lazy().unique(), on="natural_key", how="semi")
+            .join(loaded.lazy().select(READING), on=READING, how="semi")
+            .select("natural_key", "content_hash", "export_at")
+            .collect()
+        )
+
+    def sighted(self, family: str, districts: Sequence[str], loaded: pl.DataFrame) -> pl.LazyFrame:
+        """All sightings of a family in loaded batches."""
+        return self.sightings.scan(district_id=districts, family=[family]).join(
+            loaded.lazy().select(READING), on=READING, how="semi"
+        )
+
+    def events(
+        self, family: str, districts: Sequence[str], loaded: pl.DataFrame, years: Sequence[str] | None = None
+    ) -> pl.LazyFrame:
+        """Every version of every fact of a family in loaded batches; years named, and what every year reads."""
+        named = {"school_year": [*years, ALL_YEARS]} if years is not None else {}
+        return (
+            self.families[family]
+            .scan(district_id=districts, **named)
+            .join(loaded.lazy().select(READING), on=READING, how="semi")
+        )
+
+    def append(
+        self,
+        batch_id: str,
+        attempt: int,
+        facts: Mapping[str, pl.DataFrame],
+        sightings: pl.DataFrame,
+        rejected: pl.DataFrame,
+        parked: pl.DataFrame,
+        notes: pl.DataFrame,
+    ) -> None:
+        """Everything of one reading of a file but its ledger row; nothing of it is seen before that."""
+        transaction = f"{batch_id}:{attempt}"
+        for family, rows in facts.items():
+            self.families[family].append(rows, transaction)
+        self.sightings.append(sightings, transaction)
+        self.rejected.append(rejected, transaction)
+        self.parked.append(parked, transaction)
+        self.notes.append(notes, transaction)
+
+    def record(self, row: Mapping[str, object]) -> None:
+        """Write a ledger row: from now on its batch exists."""
+        self.ledger.append(pl.DataFrame([row], schema=columns(IngestLedger), strict=False))
+
+
+def loaded(ledger: pl.DataFrame) -> pl.DataFrame:
+    """Readings that exist: `batch_id`, `attempt`."""
+    return ledger.filter(pl.col("status") == "loaded").select(READING)
+
+
+def _in(districts: Sequence[str] | None) -> dict[str, Sequence[str]]:
+    return {} if districts is None else {"district_id": districts}

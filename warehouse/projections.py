@@ -1,0 +1,60 @@
+"""Projections on Delta Lake: whole partitions replaced and read, and what each was computed from."""
+
+from collections.abc import Mapping, Sequence
+
+import polars as pl
+
+from schemas.contract import Contract, field, table_name
+from schemas.events import UTC
+from schemas.projections import PROJECTIONS, Projection
+from warehouse.delta import Table
+
+PARTITION = ("district_id", "school_year")
+
+
+class PartitionState(Contract):
+    """What each projection partition was computed from. One row per projection, district and school year."""
+
+    district_id: pl.String = field("District.", nullable=False)
+    school_year: pl.String = field("School year.", nullable=False)
+    projection: pl.String = field("Table.", nullable=False)
+    input_id: pl.String = field("Hash of facts, policy, code and whatever else it was computed from.", nullable=False)
+
+
+class DistrictState(Contract):
+    """What tells cheaply that nothing can have changed. One row per district."""
+
+    district_id: pl.String = field("District.", nullable=False)
+    ledger_at: UTC = field("Latest ledger row that was read.")
+    policy_hash: pl.String = field("Hash of the policy.")
+    code_version: pl.String = field("Version of the rules.")
+
+
+class Projections:
+    """Tables of one home's projections."""
+
+    def __init__(self, root: str, storage_options: Mapping[str, str] | None = None) -> None:
+        self.tables: dict[type[Projection], Table] = {
+            contract: Table(root, contract, PARTITION, storage_options=storage_options) for contract in PROJECTIONS
+        }
+        self.partitions = Table(root, PartitionState, ("district_id",), storage_options=storage_options)
+        self.districts = Table(root, DistrictState, ("district_id",), storage_options=storage_options)
+
+    def read(
+        self, contract: type[Projection], districts: Sequence[str] | None = None, years: Sequence[str] | None = None
+    ) -> pl.LazyFrame:
+        """Rows of a projection, of the districts and school years named."""
+        named = {}
+        if districts is not None:
+            named["district_id"] = districts
+        if years is not None:
+            named["school_year"] = years
+        return self.tables[contract].scan(**named)
+
+    def replace(self, contract: type[Projection], rows: pl.DataFrame, partitions: Sequence[tuple[str, str]]) -> None:
+        """Make ``rows`` the whole content of these districts and school years."""
+        self.tables[contract].replace(rows, partitions)
+
+    def files(self) -> dict[str, list[str]]:
+        """Parquet files behind every projection, by table name."""
+        return {table_name(contract): table.file_uris() for contract, table in self.tables.items()}

@@ -1,0 +1,273 @@
+"""The DuckDB file people query: built beside the old one and renamed into place, so that nobody meets a lock."""
+
+import os
+import re
+import shutil
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from importlib.resources import files
+from pathlib import Path
+from urllib.parse import unquote
+
+import duckdb
+import polars as pl
+from deltalake import DeltaTable
+from deltalake.exceptions import DeltaError
+from filelock import FileLock, Timeout
+from polars.datatypes import DataTypeClass
+
+from schemas.contract import Contract, columns, descriptions, summary, table_name
+from schemas.marts import MARTS
+from schemas.projections import PROJECTIONS, IngestLedger, RejectedRow
+
+Source = DeltaTable | Sequence[str]
+"""Where a table is read from: a Delta table, or the URIs of its Parquet files, percent-encoded as Delta gives them."""
+Partition = tuple[str, str]
+"""District and school year."""
+PARTITIONED = ("district_id", "school_year")
+
+LOG: tuple[type[Contract], ...] = (IngestLedger, RejectedRow)
+SCHEMAS: dict[str, tuple[type[Contract], ...]] = {"projections": PROJECTIONS, "log": LOG, "marts": MARTS}
+EDUCATION_RECORD = "This is an education record, not de-identified."
+LOCK_SECONDS = 600.0
+
+_NAMES: dict[object, str] = {
+    pl.String: "VARCHAR",
+    pl.Boolean: "BOOLEAN",
+    pl.Date: "DATE",
+    pl.Float64: "DOUBLE",
+    pl.Int8: "TINYINT",
+    pl.Int16: "SMALLINT",
+    pl.Int32: "INTEGER",
+    pl.Int64: "BIGINT",
+    pl.UInt32: "UINTEGER",
+}
+_PARTITION = re.compile(r"(?:^|/)(district_id|school_year)=([A-Za-z0-9_-]+)(?=/)")
+
+
+class PublishFailed(Exception):
+    """The warehouse could not be published; the one before is unchanged. Carries names and counts, never a cell."""
+
+
+def connect(path: Path, *, read_only: bool = True) -> duckdb.DuckDBPyConnection:
+    """Open the warehouse, with every time in UTC and no extension fetched from anywhere.
+
+    A process that holds the file open keeps seeing what it opened when a newer one is published, also through
+    a second connection; it sees the new one once it has closed them all.
+    """
+    connection = duckdb.connect(str(path), read_only=read_only, config={"autoinstall_known_extensions": "false"})
+    connection.execute("set TimeZone = 'UTC'")
+    return connection
+
+
+def publish(
+    target: Path,
+    sources: Mapping[str, Source],
+    changed: Collection[Partition] | None = None,
+    *,
+    timeout: float = LOCK_SECONDS,
+) -> dict[str, int]:
+    """Publish the warehouse: the projections and the log as they stand, and the marts made from them.
+
+    Args:
+        target: The file readers open. The new one is built in the same folder.
+        sources: Table name to source, of every table that exists; a table without a source is empty.
+        changed: Partitions to replace; the others keep what the file has. None replaces all. A table whose
+            columns are not those of its contract is replaced whole.
+        timeout: Seconds to wait for another publish of the same file.
+
+    Returns:
+        Rows of every table, by `schema.table`.
+
+    Raises:
+        PublishFailed: nothing was published and the file of before is unchanged.
+    """
+    unknown = sorted(set(sources) - {table_name(each) for each in (*PROJECTIONS, *LOG)})
+    if unknown:
+        raise PublishFailed(f"No contract describes {', '.join(unknown)}. Name tables of the projections or the log.")
+    with _locked(target, timeout), _beside(target) as made:
+        if changed is not None and target.exists():
+            shutil.copyfile(target, made)
+        with _told(f"{target.name} could not be written"), connect(made, read_only=False) as connection:
+            connection.execute("begin")
+            rows = _build(connection, sources, changed)
+            connection.execute("commit")
+            connection.execute("checkpoint")
+    return rows
+
+
+def _build(
+    connection: duckdb.DuckDBPyConnection, sources: Mapping[str, Source], changed: Collection[Partition] | None
+) -> dict[str, int]:
+    with _told("the list of changed partitions could not be kept"):
+        connection.execute("create temp table changed (district_id varchar, school_year varchar)")
+        if changed:
+            connection.executemany("insert into changed values (?, ?)", sorted(set(changed)))
+    for schema, contracts in SCHEMAS.items():
+        with _told(f"schema {schema} could not be made"):
+            connection.execute(f"create schema if not exists {schema}")
+        for contract in contracts:
+            name = f"{schema}.{table_name(contract)}"
+            with _told(f"table {name} could not be made"):
+                if schema == "marts":
+                    _create(connection, name, contract)
+                    _insert(connection, name, contract, mart_sql(contract))
+                else:
+                    _refresh(connection, name, contract, sources.get(table_name(contract), ()), changed)
+                _describe(connection, name, contract)
+    with _told("the tables could not be counted"):
+        return {name: _count(connection, name) for name in _tables()}
+
+
+def mart_sql(contract: type[Contract]) -> str:
+    """The SELECT of a mart."""
+    return files("warehouse").joinpath("marts", f"{table_name(contract)}.sql").read_text("utf-8")
+
+
+def _tables() -> list[str]:
+    return [f"{schema}.{table_name(contract)}" for schema, contracts in SCHEMAS.items() for contract in contracts]
+
+
+def _count(connection: duckdb.DuckDBPyConnection, name: str) -> int:
+    row = connection.execute(f"select count(*) from {name}").fetchone()  # noqa: S608 - a name of our own
+    return int(row[0]) if row else 0
+
+
+def duckdb_type(dtype: DataTypeClass | pl.DataType) -> str:
+    """The DuckDB type of a column of a contract."""
+    if isinstance(dtype, pl.List):
+        return f"{duckdb_type(dtype.inner)}[]"
+    if isinstance(dtype, pl.Struct):
+        return f"STRUCT({', '.join(f'{_quoted(each.name)} {duckdb_type(each.dtype)}' for each in dtype.fields)})"
+    if isinstance(dtype, pl.Datetime):
+        return "TIMESTAMP WITH TIME ZONE" if dtype.time_zone else "TIMESTAMP"
+    return _NAMES[dtype.base_type()]
+
+
+def _quoted(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'
+
+
+def _create(connection: duckdb.DuckDBPyConnection, name: str, contract: type[Contract], kind: str = "table") -> None:
+    listed = ", ".join(f"{_quoted(column)} {duckdb_type(dtype)}" for column, dtype in columns(contract).items())
+    connection.execute(f"create or replace {kind} {name} ({listed})")
+
+
+def _has_shape(connection: duckdb.DuckDBPyConnection, name: str, contract: type[Contract]) -> bool:
+    """Whether the file has the table with the contract's columns and types, both as DuckDB itself writes them."""
+    _create(connection, "shape_of_contract", contract, "temp table")
+    shape = "select column_name, data_type from duckdb_columns() where schema_name = ? and table_name = ? order by all"
+    wanted = connection.execute(shape, ["main", "shape_of_contract"]).fetchall()
+    return connection.execute(shape, name.split(".")).fetchall() == wanted
+
+
+def _describe(connection: duckdb.DuckDBPyConnection, name: str, contract: type[Contract]) -> None:
+    connection.execute(f"comment on table {name} is {_text(f'{summary(contract)} {EDUCATION_RECORD}')}")
+    for column, description in descriptions(contract).items():
+        connection.execute(f"comment on column {name}.{_quoted(column)} is {_text(description)}")
+
+
+def _text(words: str) -> str:
+    return "'" + words.replace("'", "''") + "'"
+
+
+def _refresh(
+    connection: duckdb.DuckDBPyConnection,
+    name: str,
+    contract: type[Contract],
+    source: Source,
+    changed: Collection[Partition] | None,
+) -> None:
+    """Replace a table's changed partitions, or all of it where the file has no such table of that shape."""
+    uris = list(source.file_uris() if isinstance(source, DeltaTable) else source)
+    table = table_name(contract)
+    keys = [key for key in PARTITIONED if key in columns(contract)]
+    matching = " and ".join(f"changed.{key} = {table}.{key}" for key in keys)
+    if changed is None or not _has_shape(connection, name, contract):
+        _create(connection, name, contract)
+        where = ""
+    else:
+        where = f" where exists (from changed where {matching})"
+        connection.execute(f"delete from {name}{where}")  # noqa: S608 - names of our own
+        uris = [uri for uri in uris if _may_hold(uri, keys, changed)]
+    if uris:
+        read = "read_parquet(?, hive_partitioning = true, union_by_name = true, hive_types_autocast = false)"
+        _insert(connection, name, contract, f"select * from {read} as {table}{where}", uris)  # noqa: S608
+
+
+def _may_hold(uri: str, keys: Sequence[str], changed: Collection[Partition]) -> bool:
+    """Whether a file can hold rows of a changed partition, by the partition values in its path."""
+    found = dict(_PARTITION.findall(uri))
+    return any(
+        all(found.get(key, value) == value for key, value in zip(PARTITIONED, pair, strict=True) if key in keys)
+        for pair in changed
+    )
+
+
+def _path(uri: str) -> str:
+    """A URI as DuckDB reads it: not percent-encoded, and no character of it a pattern."""
+    return re.sub(r"([*?\[])", r"[\1]", unquote(uri))
+
+
+def _insert(
+    connection: duckdb.DuckDBPyConnection,
+    name: str,
+    contract: type[Contract],
+    query: str,
+    uris: Sequence[str] | None = None,
+) -> None:
+    """Fill a table from a query by column names; columns the query lacks stay null, others are an error."""
+    connection.execute(f"insert into {name} by name {query}", [[_path(uri) for uri in uris]] if uris else None)
+
+
+@contextmanager
+def _told(what: str) -> Iterator[None]:
+    """Say what failed in words of our own: errors of DuckDB and Delta print the cells of a failed cast."""
+    try:
+        yield
+    except (duckdb.Error, DeltaError) as error:
+        raise PublishFailed(
+            f"Publishing failed: {what} ({type(error).__name__}). The warehouse of before is unchanged."
+            " Check the disk, and `tierline verify` for the tables it reads; then publish again."
+        ) from None
+
+
+@contextmanager
+def _locked(target: Path, timeout: float) -> Iterator[None]:
+    lock = target.with_name(f".{target.name}.lock")
+    try:
+        with FileLock(lock, timeout=timeout, mode=0o640):
+            yield
+    except Timeout:
+        raise PublishFailed(
+            f"Another publish of {target.name} has held {lock.name} for {timeout:g} seconds."
+            " Wait for it, then publish again."
+        ) from None
+
+
+@contextmanager
+def _beside(target: Path) -> Iterator[Path]:
+    """A path beside the target that takes its place at the end, or leaves nothing behind.
+
+    The lock is held, so a folder that is already there was left by a process that was killed.
+    """
+    folder = target.with_name(f".{target.name}.building")
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(mode=0o700)
+    made = folder / target.name
+    try:
+        yield made
+        made.chmod(0o640)
+        _sync(made)
+        made.replace(target)
+        _sync(target.parent)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,302 @@
+"""Names and ids, apart from everything else: a SQLite file that hands out random subject keys."""
+
+import hashlib
+import hmac
+import os
+import secrets
+import socket
+import sqlite3
+import stat
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import polars as pl
+
+KeySource = Callable[[str, pl.DataFrame], list[str]]
+"""Makes keys for rows of (id_type, id) of one district."""
+
+PERSON_COLUMNS = ("given_name", "middle_name", "family_name", "preferred_name", "birth_date", "username", "email")
+CLASS_COLUMNS = ("class_title", "class_code")
+TEACHER_COLUMNS = ("teacher_id", "teacher_name")
+LEASE_SECONDS = 120.0
+
+_SCHEMA = """
+create table if not exists subject_id (
+    district_id text not null, id_type text not null, id text not null, subject_key text not null,
+    primary key (district_id, id_type, id)
+) without rowid;
+create index if not exists subject_key on subject_id (subject_key);
+create table if not exists roster_id (
+    district_id text not null, id_type text not null, id text not null, subject_key text not null,
+    primary key (district_id, id_type, id, subject_key)
+) without rowid;
+create table if not exists seen_id (
+    district_id text not null, layout text not null, id_column text not null, id_type text not null,
+    id text not null, subject_key text not null,
+    primary key (district_id, layout, id_column, id_type, id, subject_key)
+) without rowid;
+create table if not exists person (
+    district_id text not null, subject_key text not null, layout text not null,
+    given_name text, middle_name text, family_name text, preferred_name text, birth_date text,
+    username text, email text,
+    primary key (district_id, subject_key, layout)
+) without rowid;
+create table if not exists class (
+    district_id text not null, class_id text not null, layout text not null, class_title text, class_code text,
+    primary key (district_id, class_id, layout)
+) without rowid;
+create table if not exists class_teacher (
+    district_id text not null, class_id text not null, layout text not null, teacher text not null,
+    primary key (district_id, class_id, layout, teacher)
+) without rowid;
+create table if not exists attempt (
+    district_id text not null, batch_id text not null, attempt integer not null,
+    primary key (batch_id, attempt)
+) without rowid;
+create table if not exists clock (one integer primary key check (one = 1), last_us integer not null);
+create table if not exists lease (
+    district_id text primary key, holder text not null, expires_at real not null
+) without rowid;
+"""
+
+
+class VaultError(Exception):
+    """The vault cannot be used as it is; says what is wrong and what to do."""
+
+
+def random_keys(_district_id: str, ids: pl.DataFrame) -> list[str]:
+    """128 random bits for each id."""
+    noise = secrets.token_bytes(16 * ids.height).hex()
+    return [noise[start : start + 32] for start in range(0, len(noise), 32)]
+
+
+def derived_keys(secret: bytes) -> KeySource:
+    """Keys that depend on district, id type and id alone, for tests of equality (SEMANTICS 4.3)."""
+
+    def keys(district_id: str, ids: pl.DataFrame) -> list[str]:
+        return [
+            hmac.new(secret, f"{district_id}\0{id_type}\0{each}".encode(), hashlib.sha256).hexdigest()[:32]
+            for id_type, each in zip(ids["id_type"], ids["id"], strict=True)
+        ]
+
+    return keys
+
+
+class Vault:
+    """Who is who, per district. Every method is one transaction or none."""
+
+    def __init__(self, folder: Path, keys: KeySource = random_keys) -> None:
+        self.path = folder / "vault.sqlite"
+        self._keys = keys
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if not self.path.exists():
+            os.close(os.open(self.path, os.O_WRONLY | os.O_CREAT, 0o600))
+        if stat.S_IMODE(self.path.stat().st_mode) & 0o077:
+            raise VaultError("vault/vault.sqlite can be read by others. Run chmod 600 on it.")
+        self._connection = sqlite3.connect(self.path, timeout=60, isolation_level=None)
+        self._connection.execute("pragma journal_mode = wal")
+        self._connection.execute("pragma synchronous = full")
+        self._connection.executescript(_SCHEMA)
+        self._read: dict[tuple[str, str, str], pl.DataFrame] = {}
+        """Ids read while this process holds the district's lease, and nobody else can add to them."""
+        self._leased: set[str] = set()
+
+    def close(self) -> None:
+        """Release the file."""
+        self._connection.close()
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """All of it or none."""
+        self._connection.execute("begin immediate")
+        try:
+            yield
+        except BaseException:
+            self._connection.execute("rollback")
+            raise
+        self._connection.execute("commit")
+
+    def subject_keys(self, district_id: str, ids: pl.DataFrame) -> pl.DataFrame:
+        """The key of each (id_type, id), made where there is none: `id_type`, `id`, `subject_key`."""
+        distinct = ids.select("id_type", "id").drop_nulls().unique().sort("id_type", "id")
+        types = distinct["id_type"].unique().sort().to_list()
+        known = self._subject_ids(district_id, types)
+        missing = distinct.join(known, on=["id_type", "id"], how="anti")
+        if missing.height:
+            made = missing.with_columns(subject_key=pl.Series(self._keys(district_id, missing), dtype=pl.String))
+            with self.transaction():
+                self._insert("subject_id", district_id, made)
+            for each in types:
+                self._read.pop(("subject_id", district_id, each), None)
+            if district_id in self._leased:
+                for each in types:
+                    new = made.filter(pl.col("id_type") == each)
+                    old = known.filter(pl.col("id_type") == each)
+                    self._read["subject_id", district_id, each] = pl.concat([old, new])
+            # without the lease another process may have been first: what stands in the vault counts
+            known = self._subject_ids(district_id, types)
+        return distinct.join(known, on=["id_type", "id"], how="left", maintain_order="left")
+
+    def _subject_ids(self, district_id: str, id_types: Sequence[str]) -> pl.DataFrame:
+        names = ("id_type", "id", "subject_key")
+        found = [pl.DataFrame(schema=dict.fromkeys(names, pl.String))]
+        for each in id_types:
+            key = ("subject_id", district_id, each)
+            rows = self._read.get(key)
+            if rows is None:
+                rows = self._select("subject_id", names, district_id, "id_type", each)
+                if district_id in self._leased:
+                    self._read[key] = rows
+            found.append(rows)
+        return pl.concat(found)
+
+    def add_roster_ids(self, district_id: str, ids: pl.DataFrame) -> None:
+        """Known ids of rostered students: `id_type`, `id`, `subject_key`."""
+        with self.transaction():
+            self._insert("roster_id", district_id, ids.select("id_type", "id", "subject_key").drop_nulls().unique())
+        self._read.pop(("roster_id", district_id, ""), None)
+
+    def roster_ids(self, district_id: str) -> pl.DataFrame:
+        """Known ids of rostered students; an id that several students share is left out."""
+        key = ("roster_id", district_id, "")
+        found = self._read.get(key)
+        if found is None:
+            rows = self._select("roster_id", ("id_type", "id", "subject_key"), district_id)
+            found = rows.filter(~pl.struct("id_type", "id").is_duplicated())
+            if district_id in self._leased:
+                self._read[key] = found
+        return found
+
+    def has_roster(self, district_id: str) -> bool:
+        """Whether a roster was loaded."""
+        sql = "select 1 from roster_id where district_id = ? limit 1"
+        return self._connection.execute(sql, (district_id,)).fetchone() is not None
+
+    def roster_size(self, district_id: str) -> int:
+        """Known ids of rostered students."""
+        sql = "select count(*) from roster_id where district_id = ?"
+        return int(self._connection.execute(sql, (district_id,)).fetchone()[0])
+
+    def add_seen_ids(self, district_id: str, layout: str, ids: pl.DataFrame) -> None:
+        """Every id a file of this layout showed: `id_column`, `id_type`, `id`, `subject_key`."""
+        rows = ids.select("id_column", "id_type", "id", "subject_key").drop_nulls().unique()
+        with self.transaction():
+            self._insert("seen_id", district_id, rows.insert_column(0, pl.lit(layout).alias("layout")))
+
+    def seen_ids(self, district_id: str) -> pl.DataFrame:
+        """Every id any file showed, by layout and column."""
+        return self._select("seen_id", ("layout", "id_column", "id_type", "id", "subject_key"), district_id)
+
+    def add_people(self, district_id: str, layout: str, people: pl.DataFrame) -> None:
+        """Names and birth dates by subject key; the latest file of a layout stands."""
+        rows = _named(people, ("subject_key",), PERSON_COLUMNS, layout)
+        with self.transaction():
+            self._insert("person", district_id, rows, replace=True)
+
+    def add_classes(self, district_id: str, layout: str, classes: pl.DataFrame) -> None:
+        """Titles by class id, of which the latest file of a layout stands, and everyone who teaches a class."""
+        present = [name for name in TEACHER_COLUMNS if name in classes.columns]
+        with self.transaction():
+            self._insert("class", district_id, _named(classes, ("class_id",), CLASS_COLUMNS, layout), replace=True)
+            if present:
+                taught = classes.select("class_id", layout=pl.lit(layout), teacher=pl.coalesce(present))
+                self._insert("class_teacher", district_id, taught.drop_nulls().unique())
+
+    def begin_attempt(self, district_id: str, batch_id: str) -> int:
+        """Number of the next reading of a file; a number once given never comes back, whatever became of it."""
+        with self.transaction():
+            (last,) = self._connection.execute(
+                "select coalesce(max(attempt), 0) from attempt where batch_id = ?", (batch_id,)
+            ).fetchone()
+            self._connection.execute("insert into attempt values (?, ?, ?)", (district_id, batch_id, last + 1))
+        return int(last) + 1
+
+    def tick(self, now_us: int) -> int:
+        """A time of this home: the clock's, but always later than the last one given (SEMANTICS 5.1)."""
+        (stamp,) = self._connection.execute(
+            "insert into clock values (1, ?) on conflict (one) do update"
+            " set last_us = max(excluded.last_us, clock.last_us + 1) returning last_us",
+            (now_us,),
+        ).fetchone()
+        return int(stamp)
+
+    @contextmanager
+    def lease(self, district_id: str, wait_seconds: float = 600.0) -> Iterator[Callable[[], None]]:
+        """The district's commit lock: one loader at a time, on whatever machine; gives a function that renews it.
+
+        Raises:
+            VaultError: another loader held it for longer than ``wait_seconds``.
+        """
+        holder = f"{socket.gethostname()}/{os.getpid()}/{secrets.token_hex(8)}"
+        deadline = time.monotonic() + wait_seconds
+        while not self._take_lease(district_id, holder):
+            if time.monotonic() > deadline:
+                raise VaultError(f"another run is loading district {district_id}. Wait for it to end, then run again.")
+            time.sleep(0.2)
+
+        def renew() -> None:
+            if not self._take_lease(district_id, holder):
+                raise VaultError(f"the load of district {district_id} paused so long that another run took over.")
+
+        self._leased.add(district_id)
+        try:
+            yield renew
+        finally:
+            self._leased.discard(district_id)
+            self._read = {key: rows for key, rows in self._read.items() if key[1] != district_id}
+            self._connection.execute("delete from lease where district_id = ? and holder = ?", (district_id, holder))
+
+    def _take_lease(self, district_id: str, holder: str) -> bool:
+        now = time.time()
+        self._drop_dead_lease(district_id)
+        changed = self._connection.execute(
+            "insert into lease values (?, ?, ?) on conflict (district_id) do update"
+            " set holder = excluded.holder, expires_at = excluded.expires_at"
+            " where lease.holder = excluded.holder or lease.expires_at < ?",
+            (district_id, holder, now + LEASE_SECONDS, now),
+        )
+        return changed.rowcount > 0
+
+    def _drop_dead_lease(self, district_id: str) -> None:
+        """A lease whose process on this machine is gone need not run out."""
+        row = self._connection.execute("select holder from lease where district_id = ?", (district_id,)).fetchone()
+        if row is None:
+            return
+        host, pid, _ = str(row[0]).split("/")
+        if host == socket.gethostname() and not Path(f"/proc/{pid}").exists() and Path("/proc/self").exists():
+            self._connection.execute("delete from lease where district_id = ? and holder = ?", (district_id, row[0]))
+
+    def _insert(self, table: str, district_id: str, rows: pl.DataFrame, replace: bool = False) -> None:
+        if rows.is_empty():
+            return
+        names = ", ".join(("district_id", *rows.columns))
+        marks = ", ".join("?" * (rows.width + 1))
+        verb = "replace" if replace else "ignore"
+        self._connection.executemany(
+            f"insert or {verb} into {table} ({names}) values ({marks})",  # noqa: S608 names are ours
+            zip([district_id] * rows.height, *(rows[name].to_list() for name in rows.columns), strict=True),
+        )
+
+    def _select(
+        self, table: str, names: Sequence[str], district_id: str, column: str | None = None, value: str | None = None
+    ) -> pl.DataFrame:
+        where = f" and {column} = ?" if column else ""
+        found = self._connection.execute(
+            f"select {', '.join(names)} from {table} where district_id = ?{where}",  # noqa: S608 names are ours
+            (district_id, value) if column else (district_id,),
+        ).fetchall()
+        values = zip(*found, strict=True) if found else ((),) * len(names)
+        return pl.DataFrame({name: pl.Series(each, dtype=pl.String) for name, each in zip(names, values, strict=True)})
+
+
+def _named(rows: pl.DataFrame, key: Sequence[str], values: Sequence[str], layout: str) -> pl.DataFrame:
+    """Key, layout and those value columns the file has, the last line of each key."""
+    present = [name for name in values if name in rows.columns]
+    return (
+        rows.select(*key, pl.lit(layout).alias("layout"), *(pl.col(name).cast(pl.String) for name in present))
+        .drop_nulls(list(key))
+        .filter(pl.any_horizontal(pl.col(name).is_not_null() for name in present) if present else pl.lit(False))
+        .unique(list(key), keep="last", maintain_order=True)
+    )
