@@ -715,7 +715,7 @@ def logs(draw: st.DrawFn) -> list[dict[str, Any]]:
     return rows
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(st.lists(logs(), min_size=1, max_size=5), st.sampled_from([{}, {"assumed_minutes": 30, "probes_minimum": 3}]))
 def test_outcomes_are_those_of_the_slow_reference(many, numbers):
     """Each log is a district of its own; what they share is the run."""
@@ -736,7 +736,7 @@ def test_outcomes_are_those_of_the_slow_reference(many, numbers):
         assert shown == {n: pytest.approx(v, abs=1e-8) if isinstance(v, float) else v for n, v in row.items()}, pair
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(logs(), st.randoms(use_true_random=False))
 def test_the_order_of_rows_never_matters_and_every_contract_holds(rows, random):
     before = tables(*rows)
