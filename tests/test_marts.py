@@ -180,10 +180,10 @@ def every_decision():
         if any(name in size and size[name] is None for name in needs.get(rule, ())):
             continue
         row = size | (nothing if size.get("tested") == 0 else {})
-        yield decision(
-            class_id=f"c{number}", reason=rule, level=LEVEL_OF.get(rule, "WATCH"), benchmark_window=window,
-            need_cut=cut, section_type=("remedial", "advanced")[number % 2] if rule == NOT_REGULAR else "regular", **row,
-        )  # fmt: skip
+        section = ("remedial", "advanced")[number % 2] if rule == NOT_REGULAR else "regular"
+        level = LEVEL_OF.get(rule, "WATCH")
+        named = {"class_id": f"c{number}", "reason": rule, "level": level, "section_type": section}
+        yield decision(**named, benchmark_window=window, need_cut=cut, **row)
 
 
 def test_no_sentence_a_mart_can_print_blames_ranks_or_breaks():
