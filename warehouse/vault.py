@@ -213,6 +213,14 @@ class Vault:
             self._connection.execute("insert into attempt values (?, ?, ?)", (district_id, batch_id, last + 1))
         return int(last) + 1
 
+    def attempts(self, district_id: str) -> dict[str, int]:
+        """How often the reading of each file was begun."""
+        return dict(
+            self._connection.execute(
+                "select batch_id, max(attempt) from attempt where district_id = ? group by batch_id", (district_id,)
+            ).fetchall()
+        )
+
     def tick(self, now_us: int) -> int:
         """A time of this home: the clock's, but always later than the last one given (SEMANTICS 5.1)."""
         (stamp,) = self._connection.execute(
