@@ -223,7 +223,8 @@ def _student(trail: _Trail, key: str) -> Sections:
 
 def _records(versions: Sequence[pl.DataFrame]) -> pl.DataFrame:
     names = [*PARTITION, "event_type", "subject_key", "occurred_on", "said", *ORIGIN, "batch_id"]
-    return pl.concat([rows.select(names) for rows in versions])
+    rows = pl.concat([each.select(names, "natural_key") for each in versions])
+    return rows.sort("occurred_on", "event_type", "subject_key", "natural_key", "export_at").select(names)
 
 
 def _cycle(trail: _Trail, cycle_id: str) -> Sections:
