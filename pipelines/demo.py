@@ -47,7 +47,8 @@ def findings(warehouse: Path, home: Home) -> list[str]:
         tiers = connection.execute(
             "select benchmark_window, count(*) filter (tier = 1), count(*) filter (tier = 2),"
             " count(*) filter (tier = 3), count(*) filter (tier is null)"
-            " from projections.tier_placement group by 1 order by min(list_position(['fall', 'winter', 'spring'], benchmark_window))"
+            " from projections.tier_placement group by 1"
+            " order by min(list_position(['fall', 'winter', 'spring'], benchmark_window))"
         ).fetchall()
         levels = connection.execute(
             "select level, count(*) from projections.class_decision where benchmark_window = 'spring'"

@@ -3,7 +3,7 @@
 import hashlib
 import shutil
 import tomllib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,7 +12,7 @@ import polars as pl
 
 from pipelines.reading import Aliases, HeldFile, KnownFile, Reader, know
 from schemas.exports import layouts
-from schemas.policy import DistrictPolicy
+from schemas.policy import DistrictPolicy, UnreadablePolicy
 from warehouse.home import Home, fingerprint
 from warehouse.landing import Landed, Refused, discover
 from warehouse.log import Log
@@ -83,7 +83,7 @@ class Loader:
         with self.vault.lease(district_id) as renew:
             ledger = self.log.ledger_rows([district_id])
             self._same_secret(ledger)
-            aliases = self._aliases()
+            aliases = read_aliases(self.home)
             landed, report.refused = discover(self.home.landing / district_id, district_id)
             files = sorted((know(each, aliases) for each in landed), key=lambda each: each.order)
             years = _bundle_years(reader, files)
@@ -140,15 +140,6 @@ class Loader:
                 " Restore the vault that belongs to this log from its backup."
             )
 
-    def _aliases(self) -> Aliases:
-        folder = self.home.policies / "aliases"
-        if not folder.exists():
-            return {}
-        return {
-            path.stem: tomllib.loads(path.read_text("utf-8")).get("columns", {})
-            for path in sorted(folder.glob("*.toml"))
-        }
-
     def _against(self, district_id: str, policy: DistrictPolicy, aliases: Aliases) -> str:
         """What a file is held under: it is offered again when any of it changes (SEMANTICS 2.6)."""
         roster = self.vault.roster_size(district_id)
@@ -157,11 +148,11 @@ class Loader:
 
     def _archive(self, landed: Landed, batch_id: str, policy: DistrictPolicy) -> None:
         """Keep the bytes of a loaded batch; a file that stood alone leaves the landing folder."""
-        kept = self._archived(landed.district_id, batch_id, landed.name)
+        kept = self.home.archived(landed.district_id, batch_id, landed.name)
         if not kept.exists():
             kept.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             part = kept.with_name(f".{kept.name}.part")
-            if landed.member is None:
+            if landed.member is None and not landed.is_packed:
                 shutil.copyfile(landed.path, part)
             else:
                 part.write_bytes(landed.read())
@@ -173,9 +164,6 @@ class Loader:
             except OSError:
                 return  # a read-only landing folder: the copy is what counts
 
-    def _archived(self, district_id: str, batch_id: str, name: str) -> Path:
-        return self.home.archive / district_id / batch_id[:24] / Path(name.replace("!", "/")).name
-
     def _retry_parked(self, reader: Reader, aliases: Aliases, renew: Callable[[], None]) -> list[dict[str, object]]:
         """Read parked lines again from the archive, as the next attempt of their batch (SEMANTICS 2.2)."""
         ledger = self.log.ledger_rows([reader.district_id]).filter(pl.col("status") == "loaded")
@@ -183,7 +171,7 @@ class Loader:
         rows: list[dict[str, object]] = []
         for batch_id, attempt, name, export_at in latest.select("batch_id", "attempt", "file", "export_at").rows():
             renew()
-            path = self._archived(reader.district_id, batch_id, name)
+            path = self.home.archived(reader.district_id, batch_id, name)
             found = discover(path.parent, reader.district_id)[0] if path.exists() else []
             again = [know(replace(each, name=name), aliases) for each in found]
             file = next((replace(each, export_at=export_at) for each in again if each.batch_id == batch_id), None)
@@ -196,6 +184,32 @@ class Loader:
             )
             rows.append(reader.read(file, "", None, lines))
         return rows
+
+
+def read_aliases(home: Home) -> Aliases:
+    """The agency's own headers, by layout and column.
+
+    Raises:
+        UnreadablePolicy: a file of them cannot be used.
+    """
+    return {path.stem: _aliases_in(path) for path in sorted((home.policies / "aliases").glob("*.toml"))}
+
+
+def _aliases_in(path: Path) -> Mapping[str, Sequence[str]]:
+    name = f"policy/aliases/{path.name}"
+    try:
+        named = tomllib.loads(path.read_text("utf-8")).get("columns", {})
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError):
+        raise UnreadablePolicy(f"{name} is not TOML. Look for a quote or bracket that is not closed.") from None
+    if path.stem not in layouts():
+        raise UnreadablePolicy(f"{name}: no layout is called {path.stem}. `tierline layouts` lists them.")
+    if not isinstance(named, dict) or not all(
+        isinstance(headers, list) and all(isinstance(each, str) for each in headers) for headers in named.values()
+    ):
+        raise UnreadablePolicy(
+            f'{name}: under [columns], give each column a list of headers, such as score = ["Scale Score"].'
+        )
+    return named
 
 
 def _layouts_text() -> str:

@@ -107,8 +107,7 @@ def refresh(
     report = RefreshReport()
     ledger = log.ledger_rows(sorted(policies), as_of)
     states = _district_states(ledger, policies)
-    known = projections.districts.scan().collect()
-    news = states.join(known, on=list(columns(DistrictState)), how="anti", nulls_equal=True)
+    news = out_of_date(projections, ledger, policies)
     report.unchanged = sorted(set(policies) - set(news["district_id"]))
     for districts in _chunks(ledger, news["district_id"].sort().to_list()):
         progress(", ".join(districts) if len(districts) < 4 else f"{len(districts)} districts")
@@ -257,6 +256,12 @@ def policy_hash(policy: DistrictPolicy) -> str:
 
 def _code_version() -> str:
     return f"{version('tierline')}/{RULES_VERSION}"
+
+
+def out_of_date(projections: Projections, ledger: pl.DataFrame, policies: Mapping[str, DistrictPolicy]) -> pl.DataFrame:
+    """``DistrictState`` of the districts whose projections may not say what ledger, policy and code now do."""
+    known = projections.districts.scan().collect()
+    return _district_states(ledger, policies).join(known, on=list(columns(DistrictState)), how="anti", nulls_equal=True)
 
 
 def _district_states(ledger: pl.DataFrame, policies: Mapping[str, DistrictPolicy]) -> pl.DataFrame:
