@@ -141,10 +141,10 @@ class Loader:
         if not kept.exists():
             kept.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             part = kept.with_name(f".{kept.name}.part")
-            if landed.member is None:
+            if landed.member is None and landed.path.suffix.lower() != ".gz":
                 shutil.copyfile(landed.path, part)
             else:
-                part.write_bytes(landed.read())
+                part.write_bytes(landed.read())  # unpacked, as its name says
             part.chmod(0o600)
             part.replace(kept)
         if policy.landing == "move" and landed.member is None:

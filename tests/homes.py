@@ -6,6 +6,7 @@ from pathlib import Path
 
 import polars as pl
 
+from pipelines.facts import current_facts
 from pipelines.loading import Loader, LoadReport, Sources
 from pipelines.refresh import RefreshReport, refresh
 from schemas.contract import table_name
@@ -106,11 +107,13 @@ class Place:
         return read_tables(self.projections)
 
     def table(self, name: str) -> pl.DataFrame:
-        return self.tables()[name]
+        contract = next(contract for contract in PROJECTIONS if table_name(contract) == name)
+        return self.projections.read(contract).collect()
 
     def current_scores(self) -> list[float]:
-        self.refresh()
-        return self.table("screening_result")["score"].sort().to_list()
+        """Scores of the tests that stand, in order."""
+        facts = current_facts(self.log, [self.district], self.ledger(), ["screening"])
+        return facts["screening"]["score"].sort().to_list()
 
 
 def read_tables(projections: Projections) -> dict[str, pl.DataFrame]:
