@@ -3,7 +3,8 @@
 import hashlib
 import shutil
 import tomllib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -105,6 +106,8 @@ class Loader:
                     status[each.batch_id], held[each.batch_id] = str(row["status"]), against
                     if row["status"] == "loaded":
                         self._archive(each.landed, each.batch_id, policy)
+            if policy.landing == "move":
+                self._clear(files, status, report.refused)
             if any(each["layout"] and layouts()[str(each["layout"])].names_people for each in report.rows):
                 report.rows += self._retry_parked(reader, aliases, renew)
         return report
@@ -148,13 +151,18 @@ class Loader:
             part.chmod(0o600)
             part.replace(kept)
         if policy.landing == "move" and landed.member is None:
-            try:
-                landed.path.unlink(missing_ok=True)
-            except OSError:
-                return  # a read-only landing folder: the copy is what counts
+            _remove(landed.path)
 
     def _archived(self, district_id: str, batch_id: str, name: str) -> Path:
         return self.home.archive / district_id / batch_id[:24] / Path(name.replace("!", "/")).name
+
+    def _clear(self, files: Sequence[KnownFile], status: Mapping[str, str], refused: Sequence[Refused]) -> None:
+        """Archives and workbooks leave the landing folder once everything in them is loaded."""
+        waiting = {each.landed.path for each in files if status.get(each.batch_id) != "loaded"}
+        for landed in {each.landed.path: each.landed for each in files if each.landed.member is not None}.values():
+            name = landed.path.relative_to(self.home.landing / landed.district_id).as_posix()
+            if landed.path not in waiting and not any(each.name.startswith(f"{name}!") for each in refused):
+                _remove(landed.path)
 
     def _retry_parked(self, reader: Reader, aliases: Aliases, renew: Callable[[], None]) -> list[dict[str, object]]:
         """Read parked lines again from the archive, as the next attempt of their batch (SEMANTICS 2.2)."""
@@ -176,6 +184,12 @@ class Loader:
             )
             rows.append(reader.read(file, "", None, lines))
         return rows
+
+
+def _remove(path: Path) -> None:
+    """Where the landing folder is read-only, the copy in the archive is what counts."""
+    with suppress(OSError):
+        path.unlink(missing_ok=True)
 
 
 def _layouts_text() -> str:
