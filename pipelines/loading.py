@@ -88,7 +88,7 @@ class Loader:
             landed, report.refused = discover(self.home.landing / district_id, district_id)
             files = sorted((know(each, aliases) for each in landed), key=lambda each: each.order)
             years = _bundle_years(reader, files)
-            status = dict(zip(ledger["batch_id"], ledger["status"], strict=True))
+            status = dict(ledger.sort("status").select("batch_id", "status").rows())  # once loaded, loaded
             held = dict(zip(ledger["batch_id"], ledger["held_against"], strict=True))
             for each in files:
                 renew()
@@ -108,8 +108,9 @@ class Loader:
                         self._archive(each.landed, each.batch_id, policy)
             if policy.landing == "move":
                 self._clear(files, status, report.refused)
-            if any(each["layout"] and layouts()[str(each["layout"])].names_people for each in report.rows):
-                report.rows += self._retry_parked(reader, aliases, renew)
+            if report.rows:
+                ledger = self.log.ledger_rows([district_id])
+            report.rows += self._retry_parked(reader, ledger, aliases, renew)
         return report
 
     def _now(self) -> datetime:
@@ -164,10 +165,24 @@ class Loader:
             if landed.path not in waiting and not any(each.name.startswith(f"{name}!") for each in refused):
                 _remove(landed.path)
 
-    def _retry_parked(self, reader: Reader, aliases: Aliases, renew: Callable[[], None]) -> list[dict[str, object]]:
-        """Read parked lines again from the archive, as the next attempt of their batch (SEMANTICS 2.2)."""
-        ledger = self.log.ledger_rows([reader.district_id]).filter(pl.col("status") == "loaded")
-        latest = ledger.group_by("batch_id", maintain_order=True).last().filter(pl.col("parked") > 0)
+    def _retry_parked(
+        self, reader: Reader, ledger: pl.DataFrame, aliases: Aliases, renew: Callable[[], None]
+    ) -> list[dict[str, object]]:
+        """Read parked lines again from the archive, as the next attempt of their batch (SEMANTICS 2.2).
+
+        Again means that a roster was loaded since they were last looked for, in this run or in one that broke off.
+        """
+        rosters = [layout.id for layout in layouts().values() if layout.names_people and layout.kind == "roster"]
+        loaded = ledger.filter(pl.col("status") == "loaded")
+        newest = loaded.filter(pl.col("layout").is_in(rosters)).select(newest_at=pl.col("recorded_at").max())
+        tried = ledger.group_by("batch_id").agg(tried_at=pl.col("recorded_at").max())
+        latest = (
+            loaded.group_by("batch_id", maintain_order=True)
+            .last()
+            .join(tried, on="batch_id", maintain_order="left")
+            .join(newest, how="cross")
+            .filter(pl.col("parked") > 0, pl.col("tried_at") < pl.col("newest_at"))
+        )
         rows: list[dict[str, object]] = []
         for batch_id, attempt, name, export_at in latest.select("batch_id", "attempt", "file", "export_at").rows():
             renew()

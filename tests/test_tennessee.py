@@ -1,4 +1,4 @@
-"""Real classes: the 20 schools of Tennessee STAR, from files to decisions, agree with a plain recount of the raw file."""
+"""Real classes: the 20 schools of Tennessee STAR, from files to decisions, agree with a recount of the raw file."""
 
 from pathlib import Path
 
