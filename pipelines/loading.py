@@ -135,7 +135,7 @@ class Loader:
 
     def _against(self, district_id: str, policy: DistrictPolicy, aliases: Aliases) -> str:
         """What a file is held under: it is offered again when any of it changes (SEMANTICS 2.6)."""
-        roster = self.vault.roster_ids(district_id).height
+        roster = self.vault.roster_size(district_id)
         text = "\0".join((_layouts_text(), policy.model_dump_json(), repr(sorted(aliases.items())), str(roster)))
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 

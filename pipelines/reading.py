@@ -277,9 +277,11 @@ class Reader:
         if layout.names_people and layout.kind == "roster":
             self.vault.add_roster_ids(self.district_id, ids)
             return {}, self._earlier_subjects()
-        self.vault.add_seen_ids(self.district_id, layout.id, ids)
+        if layout.kind == "roster":
+            return {}, None
         roster = self.vault.roster_ids(self.district_id)
-        if roster.is_empty() or layout.kind == "roster":
+        if roster.is_empty():
+            self.vault.add_seen_ids(self.district_id, layout.id, ids)
             return {}, None
         column, id_type, rate, pairs = best_match(ids, roster)
         minimum = self.policy.quality.match_rate_minimum

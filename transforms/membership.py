@@ -7,15 +7,14 @@ import polars as pl
 
 from schemas.contract import columns
 from schemas.policy import DistrictPolicy
-from schemas.projections import ClassMembership
+from schemas.projections import SEASONS, ClassMembership
 from transforms.windows import DISTRICT_YEAR, WINDOW, school_days_before
 
 CLASS = [*DISTRICT_YEAR, "class_id"]
 STUDENT = [*DISTRICT_YEAR, "subject_key"]
 STUDENT_WINDOW = [*WINDOW, "subject_key"]
-BASES = ("subject_code", "title", "homeroom", "subject_code", "title", "no_math_section")
-"""What found the class, in order of choice; the second ``subject_code`` and ``title`` are remedial sections."""
-HOMEROOM, REMEDIAL, NO_SECTION = 2, 3, 5
+BASIS_BITS, DAY_BITS = 56, 32
+"""An enrolment's place among others as one number: basis (0 code, 1 title), first day, class in order of class id."""
 
 
 def class_memberships(
@@ -30,7 +29,7 @@ def class_memberships(
     class by code, by title, homeroom in the early grades, remedial section. A remedial section comes last because it
     is taught beside a class: it never takes a student out of the class, or in K-5 the homeroom, where others are
     counted. Of several classes of one kind the longest enrolled wins, ties by class id. ``in_two_classes`` counts
-    regular math classes by code and title together, and else the kind that decided.
+    regular math classes by code and title together, and else those of the kind that decided.
 
     Args:
         facts: Current facts by family; reads ``roster``, ``description`` and ``not_tested``.
@@ -41,55 +40,18 @@ def class_memberships(
         ``ClassMembership`` rows without ``input_id``.
     """
     roster = facts["roster"].filter(~pl.col("is_deleted").fill_null(False))
-    classes = _classes(roster, policies)
-    enrolments = _enrolments(roster, classes)
-    dates = windows.filter(pl.col("reference_on").is_not_null()).select(*WINDOW, "reference_on")
-    on_day = (
-        enrolments.join(dates, on=DISTRICT_YEAR)
-        .filter(
-            (pl.col("begins_on") <= pl.col("reference_on")).fill_null(True),
-            (pl.col("ends_on") >= pl.col("reference_on")).fill_null(True),
-        )
-        .join(_grades(facts["description"], dates), on=STUDENT_WINDOW, how="left")
-        .join(
-            _homeroom_grades(policies),
-            left_on=["district_id", "student_grade"],
-            right_on=["district_id", "grade"],
-            how="left",
-        )
-    )
-    is_early_grade = pl.when(pl.col("student_grade").is_null()).then("is_early_class").otherwise("is_early_grade")
-    is_homeroom = pl.col("is_homeroom") & is_early_grade.fill_null(False)
-    choice = (
-        pl.when(pl.col("math_basis").is_not_null())
-        .then(pl.col("math_basis") + pl.when(pl.col("section_type") == "remedial").then(REMEDIAL).otherwise(0))
-        .otherwise(NO_SECTION)
-    )
-    ranked = on_day.with_columns(
-        choice=pl.when(is_homeroom & (choice >= REMEDIAL)).then(HOMEROOM).otherwise(choice).cast(pl.Int8)
-    )
-    kind = pl.when(pl.col("choice") < HOMEROOM).then(0).otherwise("choice")
-    best = (
-        ranked.with_columns(kind=kind)
-        .filter(pl.col("kind") == pl.col("kind").min().over(STUDENT_WINDOW))
-        .sort("choice", "begins_on", "class_id", "school_id", nulls_last=[False, False, True, True])
-        .group_by(STUDENT_WINDOW, maintain_order=True)
-        .agg(
-            pl.col("class_id").n_unique().alias("classes"),
-            pl.exclude(*STUDENT_WINDOW, "classes").first(),
-        )
-    )
-    has_class = pl.col("choice") < NO_SECTION
-    members = best.with_columns(
-        class_id=pl.when(has_class).then("class_id"),
-        class_basis=pl.col("choice").replace_strict(dict(enumerate(BASES)), return_dtype=pl.String),
-        section_type=pl.when(has_class).then("section_type"),
-        is_section_type_known=pl.when(has_class).then("is_section_type_known"),
-        in_two_classes=has_class & (pl.col("classes") > 1),
-        grade=pl.coalesce("student_grade", "class_grade"),
+    dates = windows.filter(pl.col("reference_on").is_not_null()).select(*WINDOW, "reference_on").cache()
+    enrolments = _enrolments(roster, dates, policies).cache()
+    students = enrolments.select(*STUDENT, "student_no", *SEASONS).unique("student_no").cache()
+    grades = _grades(facts["description"], students)
+    chosen = (
+        pl.concat([_on_the_day(enrolments, season) for season in SEASONS])
+        .join(grades, on=["student_no", "benchmark_window"], how="left")
+        .join(students.drop(SEASONS), on="student_no")
     )
     return (
-        _mobile(members, enrolments, policies)
+        _chosen(chosen, enrolments, policies)
+        .pipe(_mobile, enrolments, dates, policies)
         .join(_alternate(facts, dates), on=STUDENT_WINDOW, how="left")
         .with_columns(pl.col("is_alternate_assessment").fill_null(False))
         .select(name for name in columns(ClassMembership) if name != "input_id")
@@ -121,18 +83,6 @@ def _patterns(policies: Mapping[str, DistrictPolicy]) -> pl.LazyFrame:
             for district, policy in sorted(policies.items())
         ],
         schema=dict.fromkeys(names, pl.String),
-        orient="row",
-    )
-
-
-def _homeroom_grades(policies: Mapping[str, DistrictPolicy]) -> pl.LazyFrame:
-    return pl.LazyFrame(
-        [
-            (district, grade, True)
-            for district, policy in sorted(policies.items())
-            for grade in dict.fromkeys(policy.homeroom_grades)
-        ],
-        schema={"district_id": pl.String, "grade": pl.String, "is_early_grade": pl.Boolean},
         orient="row",
     )
 
@@ -196,67 +146,187 @@ def _joined(*names: str) -> pl.Expr:
     return pl.concat_str(*names, separator=";", ignore_nulls=True)
 
 
-def _enrolments(roster: pl.LazyFrame, classes: pl.LazyFrame) -> pl.LazyFrame:
-    """Enrolments with their class and the days they hold; null is without limit."""
+def _enrolments(roster: pl.LazyFrame, dates: pl.LazyFrame, policies: Mapping[str, DistrictPolicy]) -> pl.LazyFrame:
+    """Enrolments with their class, the days they hold (null is without limit) and the reference date of each window.
+
+    Students and classes are numbered, classes in order of their ids, so that what follows compares numbers; the
+    numbers themselves mean nothing outside this run.
+    """
     key = [*STUDENT, "class_id", "begin_on"]
+    place = [*CLASS, "only_school_id"]
     ended = (
         roster.filter(pl.col("event_type") == "EnrollmentEnded")
         .select(*key, ended_on=pl.coalesce("end_on", "occurred_on"))
         .group_by(key)
         .agg(pl.col("ended_on").min())
     )
-    return (
+    enrolled = (
         roster.filter(
             pl.col("event_type") == "StudentEnrolled",
             pl.col("subject_key").is_not_null(),
             pl.col("role").fill_null("student") == "student",
         )
-        .select(*key, "end_on", "school_id")
+        .select(*key, "end_on", "school_id", only_school_id=pl.when(pl.col("class_id").is_null()).then("school_id"))
+        .cache()
+    )
+    references = dates.group_by(DISTRICT_YEAR).agg(
+        pl.col("reference_on").filter(pl.col("benchmark_window") == season).first().alias(season) for season in SEASONS
+    )
+    classes = (
+        enrolled.group_by(place)
+        .agg(pl.col("school_id").min())
+        .sort("class_id", *DISTRICT_YEAR, "only_school_id")
+        .with_row_index("class_no")
+        .join(_classes(roster, policies), on=CLASS, how="left")
+        .join(references, on=DISTRICT_YEAR, how="left")
+        .with_columns(
+            pl.coalesce("class_school_id", "school_id").alias("school_id"), pl.col("is_homeroom").fill_null(False)
+        )
+    )
+    students = enrolled.select(STUDENT).unique().with_row_index("student_no")
+    return (
+        enrolled.drop("school_id")
         .join(ended, on=key, how="left", nulls_equal=True)
-        .join(classes, on=CLASS, how="left")
+        .join(students, on=STUDENT)
+        .join(classes, on=place, nulls_equal=True)
         .with_columns(
             begins_on=pl.coalesce("begin_on", "term_begins_on"),
             ends_on=pl.min_horizontal(pl.coalesce("end_on", "term_ends_on"), "ended_on"),
-            school_id=pl.coalesce("class_school_id", "school_id"),
-            is_homeroom=pl.col("is_homeroom").fill_null(False),
         )
-        .drop("class_school_id", "end_on", "ended_on", "term_ends_on")
+        .drop("only_school_id", "class_school_id", "end_on", "ended_on", "term_ends_on")
     )
 
 
-def _grades(descriptions: pl.LazyFrame, dates: pl.LazyFrame) -> pl.LazyFrame:
-    """Grade described for the reference date: the value valid then that began last."""
+def _on_the_day(enrolments: pl.LazyFrame, season: str) -> pl.LazyFrame:
+    """Of each student enrolled on the window's reference date: the best enrolment of each kind.
+
+    The kinds are regular math class, homeroom, remedial section and any; ``{kind}_two`` tells whether there are two
+    classes of the kind.
+    """
+    day = pl.col(season)
+    basis = pl.col("math_basis").cast(pl.Int64)
+    began = (pl.col("begins_on").to_physical().cast(pl.Int64) + 2**22).fill_null(0) * 2**DAY_BITS
+    order = began + pl.col("class_no").cast(pl.Int64)
+    is_remedial = pl.col("section_type") == "remedial"
+    orders = {
+        "regular": pl.when(basis.is_not_null() & ~is_remedial).then(basis * 2**BASIS_BITS + order),
+        "homeroom": pl.when("is_homeroom").then(order),
+        "remedial": pl.when(basis.is_not_null() & is_remedial).then(basis * 2**BASIS_BITS + order),
+        "any": order,
+    }
+    number = pl.col("class_no")
     return (
-        _described(descriptions, dates, "grade")
-        .sort(["valid_from", "export_at", "group_value"], descending=[True, True, False], nulls_last=True)
-        .group_by(STUDENT_WINDOW, maintain_order=True)
-        .agg(student_grade=pl.col("group_value").first())
+        enrolments.filter(
+            day.is_not_null(), (pl.col("begins_on") <= day).fill_null(True), (pl.col("ends_on") >= day).fill_null(True)
+        )
+        .select("student_no", "class_no", **orders)
+        .with_columns(pl.when(pl.col(kind).is_not_null()).then(number).alias(f"{kind}_no") for kind in orders)
+        .group_by("student_no")
+        .agg(
+            *(pl.col(kind).min() for kind in orders),
+            *((pl.col(f"{kind}_no").min() < pl.col(f"{kind}_no").max()).alias(f"{kind}_two") for kind in orders),
+        )
+        .with_columns(benchmark_window=pl.lit(season))
     )
 
 
-def _described(descriptions: pl.LazyFrame, dates: pl.LazyFrame, kind: str) -> pl.LazyFrame:
-    """Descriptions of one kind valid on the reference date."""
+def _chosen(students: pl.LazyFrame, enrolments: pl.LazyFrame, policies: Mapping[str, DistrictPolicy]) -> pl.LazyFrame:
+    """The class of each student and how it was found."""
+    classes = enrolments.unique("class_no").cache()
+    mask = 2**DAY_BITS - 1
+    early = pl.LazyFrame(
+        [
+            (district, grade, True)
+            for district, policy in sorted(policies.items())
+            for grade in dict.fromkeys(policy.homeroom_grades)
+        ],
+        schema={"district_id": pl.String, "student_grade": pl.String, "is_early_grade": pl.Boolean},
+        orient="row",
+    )
+    homerooms = classes.select(pl.col("class_no").alias("homeroom_no"), "is_early_class")
+    is_early = pl.when(pl.col("student_grade").is_null()).then("is_early_class").otherwise("is_early_grade")
+    kind = (
+        pl.when(pl.col("regular").is_not_null())
+        .then(pl.lit("regular"))
+        .when(pl.col("homeroom").is_not_null() & is_early.fill_null(False))
+        .then(pl.lit("homeroom"))
+        .when(pl.col("remedial").is_not_null())
+        .then(pl.lit("remedial"))
+        .otherwise(pl.lit("any"))
+    )
+    has_class = pl.col("kind") != "any"
+
+    def of_kind(suffix: str) -> pl.Expr:
+        return pl.coalesce(
+            pl.when(pl.col("kind") == name).then(f"{name}{suffix}")
+            for name in ("regular", "homeroom", "remedial", "any")
+        )
+
     return (
-        descriptions.filter(pl.col("group_kind") == kind, pl.col("group_value").is_not_null())
+        students.with_columns(homeroom_no=(pl.col("homeroom") & mask).cast(pl.UInt32))
+        .join(homerooms, on="homeroom_no", how="left")
+        .join(early, on=["district_id", "student_grade"], how="left")
+        .with_columns(kind=kind)
+        .with_columns(order=of_kind(""), in_two_classes=of_kind("_two") & has_class)
+        .with_columns(class_no=(pl.col("order") & mask).cast(pl.UInt32))
+        .join(
+            classes.select("class_no", "class_id", "school_id", "class_grade", "section_type", "is_section_type_known"),
+            on="class_no",
+        )
+        .with_columns(
+            grade=pl.coalesce("student_grade", "class_grade"),
+            class_id=pl.when(has_class).then("class_id"),
+            class_basis=pl.when(pl.col("kind") == "homeroom")
+            .then(pl.lit("homeroom"))
+            .when(~has_class)
+            .then(pl.lit("no_math_section"))
+            .when(pl.col("order") < 2**BASIS_BITS)
+            .then(pl.lit("subject_code"))
+            .otherwise(pl.lit("title")),
+            section_type=pl.when(has_class).then("section_type"),
+            is_section_type_known=pl.when(has_class).then("is_section_type_known"),
+        )
+    )
+
+
+def _grades(descriptions: pl.LazyFrame, students: pl.LazyFrame) -> pl.LazyFrame:
+    """Grade described for the reference date: of the values valid then, the one that began last."""
+    described = (
+        descriptions.filter(pl.col("group_kind") == "grade", pl.col("group_value").is_not_null())
         .select(*STUDENT, "group_value", "valid_from", "valid_to", "export_at")
-        .join(dates, on=DISTRICT_YEAR)
-        .filter(
-            (pl.col("valid_from") <= pl.col("reference_on")).fill_null(True),
-            (pl.col("valid_to") >= pl.col("reference_on")).fill_null(True),
-        )
+        .join(students, on=STUDENT)
+        .sort(["valid_from", "export_at", "group_value"], descending=[True, True, False], nulls_last=True)
+        .cache()
+    )
+    return pl.concat(
+        [
+            described.filter(_holds_on(pl.col(season)))
+            .unique("student_no", keep="first", maintain_order=True)
+            .select("student_no", student_grade="group_value", benchmark_window=pl.lit(season))
+            for season in SEASONS
+        ]
     )
 
 
-def _mobile(members: pl.LazyFrame, enrolments: pl.LazyFrame, policies: Mapping[str, DistrictPolicy]) -> pl.LazyFrame:
-    """Add ``is_mobile`` (SEMANTICS 7.2).
+def _holds_on(day: pl.Expr) -> pl.Expr:
+    """Whether a description is valid on a day; a date not given does not limit it."""
+    return (
+        day.is_not_null() & (pl.col("valid_from") <= day).fill_null(True) & (pl.col("valid_to") >= day).fill_null(True)
+    )
+
+
+def _mobile(
+    members: pl.LazyFrame, enrolments: pl.LazyFrame, dates: pl.LazyFrame, policies: Mapping[str, DistrictPolicy]
+) -> pl.LazyFrame:
+    """Add ``reference_on`` and ``is_mobile`` (SEMANTICS 7.2).
 
     The class began with its first term, else with its earliest enrolment; the student began in the school with the
     earliest enrolment there this school year, unless one of them has no first day. A date not known is not mobile.
     """
-    begun = enrolments.group_by(CLASS).agg(
+    begun = enrolments.group_by("class_no", "district_id").agg(
         class_began_on=pl.coalesce(pl.col("term_begins_on").first(), pl.col("begin_on").min())
     )
-    arrived = enrolments.group_by(*STUDENT, "school_id").agg(
+    arrived = enrolments.group_by("student_no", "school_id", "district_id").agg(
         student_began_on=pl.when(pl.col("begins_on").null_count() == 0).then(pl.col("begins_on").min())
     )
     limits = pl.LazyFrame(
@@ -267,17 +337,19 @@ def _mobile(members: pl.LazyFrame, enrolments: pl.LazyFrame, policies: Mapping[s
         schema={"district_id": pl.String, "after_days": pl.Int64, "before_days": pl.Int64},
         orient="row",
     )
-    dated = (
-        members.join(begun, on=CLASS, how="left")
-        .join(arrived, on=[*STUDENT, "school_id"], how="left")
-        .join(limits, on="district_id", how="left")
-    )
-    for name in ("class_began_on", "student_began_on", "reference_on"):
-        dated = school_days_before(dated, name, policies)
     day = pl.col("student_began_on_school_day")
     is_late = day - pl.col("class_began_on_school_day") > pl.col("after_days")
     is_new = pl.col("reference_on_school_day") - day < pl.col("before_days")
-    return dated.with_columns(is_mobile=(is_late & is_new).fill_null(False))
+    return (
+        members.join(school_days_before(begun, "class_began_on", policies).drop("district_id"), on="class_no")
+        .join(
+            school_days_before(arrived, "student_began_on", policies).drop("district_id"),
+            on=["student_no", "school_id"],
+            how="left",
+        )
+        .join(school_days_before(dates, "reference_on", policies).join(limits, on="district_id"), on=WINDOW)
+        .with_columns(is_mobile=(pl.col("class_id").is_not_null() & is_late & is_new).fill_null(False))
+    )
 
 
 def _alternate(facts: Mapping[str, pl.LazyFrame], dates: pl.LazyFrame) -> pl.LazyFrame:
@@ -286,11 +358,14 @@ def _alternate(facts: Mapping[str, pl.LazyFrame], dates: pl.LazyFrame) -> pl.Laz
         facts["not_tested"]
         .filter(pl.col("status") == "exempt_alternate", pl.col("subject_key").is_not_null())
         .select(STUDENT)
-        .unique()
-        .join(dates.select(WINDOW), on=DISTRICT_YEAR)
+        .join(dates, on=DISTRICT_YEAR)
     )
-    described = _described(facts["description"], dates, "alternate_assessment").filter(
-        pl.col("group_value").str.to_lowercase() == "true"
+    described = (
+        facts["description"]
+        .filter(pl.col("group_kind") == "alternate_assessment", pl.col("group_value").str.to_lowercase() == "true")
+        .select(*STUDENT, "valid_from", "valid_to")
+        .join(dates, on=DISTRICT_YEAR)
+        .filter(_holds_on(pl.col("reference_on")))
     )
     return (
         pl.concat([exempt.select(STUDENT_WINDOW), described.select(STUDENT_WINDOW)])

@@ -11,54 +11,148 @@ from transforms.windows import DISTRICT_YEAR, WINDOW, place_in_windows
 
 SAME_DAY = [*DISTRICT_YEAR, "test_family", "subject_key", "measure", "occurred_on"]
 STUDENT_MEASURE = [*WINDOW, "subject_key", "measure"]
-LATEST_FIRST = {"export_at": True, "richness": True, "layout": False, "natural_key": False}
-"""Order of the versions of one test: their columns are taken from the first that has them."""
 
 
 def one_row_per_test(screening: pl.LazyFrame, richness: Mapping[str, int]) -> pl.LazyFrame:
     """Join the exports of one test by several layouts of its family (SEMANTICS 1.4).
 
     Tests of one student, measure and day are the same where name and start time agree; a part that some export of
-    that day lacks is not compared. Several on one day are paired in order of score. Each column comes from the
+    that day lacks is not compared. Several on one day are paired as ``_paired`` says. Each column comes from the
     version with the latest export that has it, ties to the richer layout. A test without a date joins no other.
     """
     unit = pl.when(pl.col("standard_error").is_not_null()).then(pl.col("standard_error_unit").fill_null("score"))
-    versions = screening.filter(pl.col("subject_key").is_not_null(), pl.col("measure").is_not_null()).with_columns(
-        pl.coalesce("test_family", "layout").alias("test_family"),
-        standard_error_unit=unit,
-        richness=pl.col("layout").replace_strict(dict(richness), default=0, return_dtype=pl.Int32),
-        layout_code=pl.col("layout").cast(pl.Categorical).to_physical(),
-        first_export_at="export_at",
-        exports=pl.lit(1, pl.Int64),
-    )
     code = pl.col("layout_code")
     is_shared = pl.col("occurred_on").is_not_null() & (code.min().over(SAME_DAY) != code.max().over(SAME_DAY))
-    marked = versions.with_columns(is_shared=is_shared)
-    shared = (
-        marked.filter("is_shared")
+    versions = (
+        screening.filter(pl.col("subject_key").is_not_null(), pl.col("measure").is_not_null())
         .with_columns(
-            pl.when(pl.col(part).null_count().over(SAME_DAY) == 0).then(part).alias(f"same_{part}")
-            for part in ("test_name", "started_at")
+            pl.coalesce("test_family", "layout").alias("test_family"),
+            standard_error_unit=unit,
+            layout_code=pl.col("layout").cast(pl.Categorical).to_physical(),
+            first_export_at="export_at",
+            exports=pl.lit(1, pl.Int64),
         )
-        .sort("score", "started_at", "natural_key")
-        .with_columns(
-            ordinal=pl.int_range(pl.len()).over([*SAME_DAY, "same_test_name", "same_started_at", "layout_code"])
-        )
+        .with_row_index("row")
+        .with_columns(is_shared=is_shared)
+        .cache()
     )
-    test = [*SAME_DAY, "same_test_name", "same_started_at", "ordinal"]
-    taken = [name for name in versions.collect_schema().names() if name not in (*SAME_DAY, "layout_code", "richness")]
+    names = [name for name in versions.collect_schema().names() if name not in ("row", "is_shared", "layout_code")]
+    shared = versions.filter("is_shared").drop("is_shared").cache()
+    ranked = shared.join(_same_test(shared, richness), on="row").drop("row", "layout_code").cache()
+    single = pl.concat(
+        [versions.filter(~pl.col("is_shared")).select(names), ranked.filter(pl.col("versions") == 1).select(names)]
+    )
+    return pl.concat([single, _two(ranked.filter(pl.col("versions") == 2), names), _many(ranked, names)])
+
+
+def _same_test(shared: pl.LazyFrame, richness: Mapping[str, int]) -> pl.LazyFrame:
+    """Number the test of each row: ``row``, ``test``, ``rank`` (0 is the version shown first) and ``versions``."""
+    day = shared.select(
+        "row",
+        "layout",
+        "layout_code",
+        "natural_key",
+        "export_at",
+        "score",
+        "test_name",
+        "started_at",
+        day=pl.col("row").min().over(SAME_DAY),
+        richness=pl.col("layout").replace_strict(dict(richness), default=0, return_dtype=pl.Int32),
+    ).with_columns(
+        pl.when(pl.col(part).null_count().over("day") == 0).then(part).alias(part)
+        for part in ("test_name", "started_at")
+    )
+    one = ["day", "test_name", "started_at"]
+    counted = day.with_columns(block=pl.col("row").min().over(one)).with_columns(
+        tests=pl.len().over("block", "layout_code")
+    )
+    is_crowded = pl.col("tests").max().over("block") > 1
+    marked = counted.with_columns(is_crowded=is_crowded).cache()
+    plain = marked.filter(~pl.col("is_crowded")).with_columns(slot=pl.lit(0, pl.Int64))
+    together = pl.concat([plain, _paired(marked.filter("is_crowded"))])
+    return (
+        together.sort(
+            ["block", "slot", "export_at", "richness", "layout", "natural_key"],
+            descending=[False, False, True, True, False, False],
+        )
+        .with_columns(
+            test=pl.col("row").first().over("block", "slot"),
+            rank=pl.int_range(pl.len()).over("block", "slot"),
+            versions=pl.len().over("block", "slot"),
+        )
+        .select("row", "test", "rank", "versions")
+    )
+
+
+def _paired(crowded: pl.LazyFrame) -> pl.LazyFrame:
+    """Add ``slot``: which of several tests that nothing but the score tells apart a row is.
+
+    The layout with most of these tests (ties: the richer, then by name) numbers them in order of score. A layout with
+    as many follows in order of score. A layout with fewer takes tests of equal score first, then what is left, in
+    order of score: an export that lacks a test does not shift the others.
+    """
+    per_layout = ["block", "layout_code"]
+    ordered = (
+        crowded.sort("score", "natural_key")
+        .with_columns(
+            slot=pl.int_range(pl.len()).over(per_layout),
+            turn=pl.int_range(pl.len()).over([*per_layout, "score"]),
+            most=pl.col("tests").max().over("block"),
+        )
+        .cache()
+    )
+    full = ordered.filter(pl.col("tests") == pl.col("most"))
+    fewer = ordered.filter(pl.col("tests") < pl.col("most")).drop("slot").cache()
+    anchor = (
+        full.sort(["richness", "layout"], descending=[True, False])
+        .filter(pl.col("layout_code") == pl.col("layout_code").first().over("block"))
+        .select("block", "slot", "score", "turn")
+        .cache()
+    )
+    equal = fewer.join(anchor, on=["block", "score", "turn"], nulls_equal=True).cache()
+    left = (
+        fewer.join(equal.select("row"), on="row", how="anti")
+        .sort("score", "natural_key")
+        .with_columns(turn=pl.int_range(pl.len()).over(per_layout))
+    )
+    free = (
+        fewer.select(per_layout)
+        .unique()
+        .join(anchor.select("block", "slot"), on="block")
+        .join(equal.select(*per_layout, "slot"), on=[*per_layout, "slot"], how="anti")
+        .sort("slot")
+        .with_columns(turn=pl.int_range(pl.len()).over(per_layout))
+    )
+    names = [*crowded.collect_schema().names(), "slot"]
+    return pl.concat([part.select(names) for part in (full, equal, left.join(free, on=[*per_layout, "turn"]))])
+
+
+_SMALLEST = {"natural_key": pl.min_horizontal, "first_export_at": pl.min_horizontal, "exports": pl.sum_horizontal}
+"""Columns that are not taken from the first version that has them."""
+
+
+def _two(ranked: pl.LazyFrame, names: list[str]) -> pl.LazyFrame:
+    """Tests that two layouts show; a join, because almost all shared tests are of this kind."""
+    first, second = (ranked.filter(pl.col("rank") == place).select("test", *names) for place in (0, 1))
+    return first.join(second, on="test", suffix="_second").select(
+        _SMALLEST.get(name, pl.coalesce)(name, f"{name}_second").alias(name) for name in names
+    )
+
+
+def _many(ranked: pl.LazyFrame, names: list[str]) -> pl.LazyFrame:
+    """Tests that three or more layouts show."""
     special = {
         "natural_key": pl.col("natural_key").min(),
         "first_export_at": pl.col("first_export_at").min(),
-        "exports": code.n_unique().cast(pl.Int64),
+        "exports": pl.len().cast(pl.Int64),
     }
-    joined = (
-        shared.sort(list(LATEST_FIRST), descending=list(LATEST_FIRST.values()), nulls_last=True)
-        .group_by(test, maintain_order=True)
-        .agg(special.get(name, pl.col(name).drop_nulls().first()).alias(name) for name in taken)
+    return (
+        ranked.filter(pl.col("versions") > 2)
+        .sort("test", "rank")
+        .group_by("test", maintain_order=True)
+        .agg(special.get(name, pl.col(name).first(ignore_nulls=True)).alias(name) for name in names)
+        .select(names)
     )
-    names = [*SAME_DAY, *taken]
-    return pl.concat([marked.filter(~pl.col("is_shared")).select(names), joined.select(names)])
 
 
 def screening_results(
@@ -102,10 +196,11 @@ def choose(tests: pl.LazyFrame, policies: Mapping[str, DistrictPolicy]) -> pl.La
     key. `latest` and `first`: by day, then higher score, smallest key. `median3`: of three or more tests on one
     day, the latest such day, the lower median by score then key; without such a day, `latest`.
     """
-    candidates = tests.filter("is_valid", pl.col("benchmark_window").is_not_null()).select(
-        *STUDENT_MEASURE, "natural_key", "occurred_on", "score", "standard_error", "is_growth_measure"
+    numbered = tests.with_row_index("test").cache()
+    candidates = numbered.filter("is_valid", pl.col("benchmark_window").is_not_null()).select(
+        "test", *STUDENT_MEASURE, "natural_key", "occurred_on", "score", "standard_error", "is_growth_measure"
     )
-    counted = candidates.with_columns(rivals=pl.len().over(STUDENT_MEASURE))
+    counted = candidates.with_columns(rivals=pl.len().over(STUDENT_MEASURE)).cache()
     several = _with_rule(counted.filter(pl.col("rivals") > 1), policies)
     growth = pl.col("is_growth_measure").fill_null(False)
     rule = pl.col("rule")
@@ -131,25 +226,24 @@ def choose(tests: pl.LazyFrame, policies: Mapping[str, DistrictPolicy]) -> pl.La
             descending=[False, False, False, False, True, False],
             nulls_last=True,
         )
-        .group_by(STUDENT_MEASURE, maintain_order=True)
-        .agg(pl.col("natural_key").first(), pl.col("rule").first())
+        .with_columns(is_chosen=pl.int_range(pl.len()).over(STUDENT_MEASURE) == 0)
+        .select("test", "is_chosen", "rule")
     )
-    only = counted.filter(pl.col("rivals") == 1).select(
-        *STUDENT_MEASURE, winner="natural_key", rule=pl.lit(None, pl.String)
-    )
-    decided = pl.concat([only, ranked.rename({"natural_key": "winner"}).select(*STUDENT_MEASURE, "winner", "rule")])
-    is_chosen = (pl.col("is_valid") & (pl.col("natural_key") == pl.col("winner"))).fill_null(False)
-    return tests.join(decided, on=STUDENT_MEASURE, how="left").with_columns(
-        is_chosen=is_chosen,
-        chosen_reason=pl.when(~pl.col("is_valid"))
-        .then(pl.lit("not_valid"))
-        .when(pl.col("benchmark_window").is_null())
-        .then(pl.lit("outside_windows"))
-        .when(rule.is_null())
-        .then(pl.lit("only_valid_test"))
-        .when(is_chosen)
-        .then(rule)
-        .otherwise(pl.format("not_{}", rule)),
+    only = counted.filter(pl.col("rivals") == 1).select("test", is_chosen=pl.lit(True), rule=pl.lit("only_valid_test"))
+    is_chosen = pl.col("is_chosen").fill_null(False)
+    return (
+        numbered.join(pl.concat([only, ranked]), on="test", how="left")
+        .with_columns(
+            is_chosen=is_chosen,
+            chosen_reason=pl.when(~pl.col("is_valid"))
+            .then(pl.lit("not_valid"))
+            .when(pl.col("benchmark_window").is_null())
+            .then(pl.lit("outside_windows"))
+            .when(is_chosen)
+            .then("rule")
+            .otherwise(pl.format("not_{}", "rule")),
+        )
+        .drop("test", "rule")
     )
 
 

@@ -38,16 +38,19 @@ def named_season(frame: pl.LazyFrame, column: str, policies: Mapping[str, Distri
 
     A district's own names (`season_names`) come before the common ones; case and surrounding blanks do not count.
     """
+    own = {
+        (district, name.strip().lower()): season
+        for district, policy in sorted(policies.items())
+        for name, season in policy.season_names.items()
+    }
+    said = pl.col(column).str.strip_chars().str.to_lowercase()
+    if not own:
+        return frame.with_columns(season=pl.when(said.is_in([*SEASONS, OUTSIDE])).then(said))
     names = pl.LazyFrame(
-        [
-            (district, name.strip().lower(), season)
-            for district, policy in sorted(policies.items())
-            for name, season in policy.season_names.items()
-        ],
+        [(*name, season) for name, season in own.items()],
         schema={"district_id": pl.String, "season_name": pl.String, "own_season": pl.String},
         orient="row",
-    ).unique(["district_id", "season_name"], keep="first", maintain_order=True)
-    said = pl.col(column).str.strip_chars().str.to_lowercase()
+    )
     common = pl.when(pl.col("season_name").is_in([*SEASONS, OUTSIDE])).then("season_name")
     return (
         frame.with_columns(season_name=said)

@@ -99,6 +99,9 @@ class Vault:
         self._connection.execute("pragma journal_mode = wal")
         self._connection.execute("pragma synchronous = full")
         self._connection.executescript(_SCHEMA)
+        self._read: dict[tuple[str, str, str], pl.DataFrame] = {}
+        """Ids read while this process holds the district's lease, and nobody else can add to them."""
+        self._leased: set[str] = set()
 
     def close(self) -> None:
         """Release the file."""
@@ -118,29 +121,63 @@ class Vault:
     def subject_keys(self, district_id: str, ids: pl.DataFrame) -> pl.DataFrame:
         """The key of each (id_type, id), made where there is none: `id_type`, `id`, `subject_key`."""
         distinct = ids.select("id_type", "id").drop_nulls().unique().sort("id_type", "id")
-        known = self._select(
-            "subject_id", ("id_type", "id", "subject_key"), district_id, distinct["id_type"].unique().to_list()
-        )
+        types = distinct["id_type"].unique().sort().to_list()
+        known = self._subject_ids(district_id, types)
         missing = distinct.join(known, on=["id_type", "id"], how="anti")
         if missing.height:
             made = missing.with_columns(subject_key=pl.Series(self._keys(district_id, missing), dtype=pl.String))
             with self.transaction():
                 self._insert("subject_id", district_id, made)
-            # another process may have been first: what stands in the vault counts
-            known = self._select(
-                "subject_id", ("id_type", "id", "subject_key"), district_id, distinct["id_type"].unique().to_list()
-            )
+            for each in types:
+                self._read.pop(("subject_id", district_id, each), None)
+            if district_id in self._leased:
+                for each in types:
+                    new = made.filter(pl.col("id_type") == each)
+                    old = known.filter(pl.col("id_type") == each)
+                    self._read["subject_id", district_id, each] = pl.concat([old, new])
+            # without the lease another process may have been first: what stands in the vault counts
+            known = self._subject_ids(district_id, types)
         return distinct.join(known, on=["id_type", "id"], how="left", maintain_order="left")
+
+    def _subject_ids(self, district_id: str, id_types: Sequence[str]) -> pl.DataFrame:
+        names = ("id_type", "id", "subject_key")
+        found = [pl.DataFrame(schema=dict.fromkeys(names, pl.String))]
+        for each in id_types:
+            key = ("subject_id", district_id, each)
+            rows = self._read.get(key)
+            if rows is None:
+                rows = self._select("subject_id", names, district_id, "id_type", each)
+                if district_id in self._leased:
+                    self._read[key] = rows
+            found.append(rows)
+        return pl.concat(found)
 
     def add_roster_ids(self, district_id: str, ids: pl.DataFrame) -> None:
         """Known ids of rostered students: `id_type`, `id`, `subject_key`."""
         with self.transaction():
             self._insert("roster_id", district_id, ids.select("id_type", "id", "subject_key").drop_nulls().unique())
+        self._read.pop(("roster_id", district_id, ""), None)
 
     def roster_ids(self, district_id: str) -> pl.DataFrame:
         """Known ids of rostered students; an id that several students share is left out."""
-        rows = self._select("roster_id", ("id_type", "id", "subject_key"), district_id)
-        return rows.unique().filter(pl.len().over("id_type", "id") == 1)
+        key = ("roster_id", district_id, "")
+        found = self._read.get(key)
+        if found is None:
+            rows = self._select("roster_id", ("id_type", "id", "subject_key"), district_id)
+            found = rows.filter(~pl.struct("id_type", "id").is_duplicated())
+            if district_id in self._leased:
+                self._read[key] = found
+        return found
+
+    def has_roster(self, district_id: str) -> bool:
+        """Whether a roster was loaded."""
+        sql = "select 1 from roster_id where district_id = ? limit 1"
+        return self._connection.execute(sql, (district_id,)).fetchone() is not None
+
+    def roster_size(self, district_id: str) -> int:
+        """Known ids of rostered students."""
+        sql = "select count(*) from roster_id where district_id = ?"
+        return int(self._connection.execute(sql, (district_id,)).fetchone()[0])
 
     def add_seen_ids(self, district_id: str, layout: str, ids: pl.DataFrame) -> None:
         """Every id a file of this layout showed: `id_column`, `id_type`, `id`, `subject_key`."""
@@ -203,9 +240,12 @@ class Vault:
             if not self._take_lease(district_id, holder):
                 raise VaultError(f"the load of district {district_id} paused so long that another run took over.")
 
+        self._leased.add(district_id)
         try:
             yield renew
         finally:
+            self._leased.discard(district_id)
+            self._read = {key: rows for key, rows in self._read.items() if key[1] != district_id}
             self._connection.execute("delete from lease where district_id = ? and holder = ?", (district_id, holder))
 
     def _take_lease(self, district_id: str, holder: str) -> bool:
@@ -240,14 +280,15 @@ class Vault:
         )
 
     def _select(
-        self, table: str, names: Sequence[str], district_id: str, id_types: Sequence[str] | None = None
+        self, table: str, names: Sequence[str], district_id: str, column: str | None = None, value: str | None = None
     ) -> pl.DataFrame:
-        where = f" and id_type in ({', '.join('?' * len(id_types))})" if id_types is not None else ""
+        where = f" and {column} = ?" if column else ""
         found = self._connection.execute(
             f"select {', '.join(names)} from {table} where district_id = ?{where}",  # noqa: S608 names are ours
-            (district_id, *(id_types or ())),
+            (district_id, value) if column else (district_id,),
         ).fetchall()
-        return pl.DataFrame(found, schema=dict.fromkeys(names, pl.String), orient="row")
+        values = zip(*found, strict=True) if found else ((),) * len(names)
+        return pl.DataFrame({name: pl.Series(each, dtype=pl.String) for name, each in zip(names, values, strict=True)})
 
 
 def _named(rows: pl.DataFrame, key: Sequence[str], values: Sequence[str], layout: str) -> pl.DataFrame:

@@ -18,7 +18,7 @@ with worded as (
                     else 'th'
                 end
                 || ' percentile'
-            when need_cut like 'PR<%' then 'below percentile rank ' || need_cut[4:]
+            when need_cut like 'PR<%' then 'below percentile ' || need_cut[4:]
             when need_cut like 'score<%' then 'below a score of ' || need_cut[7:]
             when need_cut is null then 'in need by the cut rule'
             else 'in need by the vendor''s own label'

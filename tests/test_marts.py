@@ -1,0 +1,310 @@
+"""Mart queries: their words, their columns and their counts."""
+
+import itertools
+import re
+from datetime import UTC, datetime
+
+import duckdb
+import polars as pl
+import pytest
+
+from schemas.contract import columns, require, stage, summary, table_name
+from schemas.marts import MARTS, ClassroomFlag, CycleSummary, DataQuality, TierSummary
+from schemas.projections import (
+    SEASONS,
+    ClassDecision,
+    Cycle,
+    CycleOutcome,
+    IngestLedger,
+    QualityResult,
+    SchoolSignal,
+    TierPlacement,
+)
+from tests.made_classes import POLICY, frame, quality, school_data
+from transforms.classrooms import LEVEL_OF, NOT_REGULAR, class_decisions
+from warehouse.publish import duckdb_type, mart_sql
+
+FORBIDDEN = ("ineffective", "failing teacher", "caused by", "teacher", "bad", "worst", "rank")
+KEY = {"district_id": "d1", "school_year": "2026", "input_id": "i"}
+READS = (ClassDecision, TierPlacement, Cycle, CycleOutcome, SchoolSignal, QualityResult, IngestLedger)
+
+
+def mart(contract, **tables):
+    """The mart over tables given by name; the others are empty."""
+    connection = duckdb.connect()
+    connection.execute("set TimeZone = 'UTC'; create schema projections; create schema log")
+    for each in READS:
+        name = table_name(each)
+        schema = "log" if each is IngestLedger else "projections"
+        kinds = ", ".join(f'"{column}" {duckdb_type(dtype)}' for column, dtype in columns(each).items())
+        connection.execute(f"create table {schema}.{name} ({kinds})")
+        given = tables.get(name)
+        if given is not None:
+            rows = frame([dict.fromkeys(columns(each)) | row for row in given], each).collect()
+            connection.executemany(
+                f"insert into {schema}.{name} values ({', '.join('?' * rows.width)})",
+                [list(row) for row in rows.rows()],
+            )
+    found = connection.execute(mart_sql(contract))
+    names = [column[0] for column in found.description]
+    return pl.DataFrame(found.fetchall(), schema={name: columns(contract)[name] for name in names}, orient="row")
+
+
+# Every query
+
+
+@pytest.mark.parametrize("contract", MARTS, ids=table_name)
+def test_a_mart_has_the_columns_of_its_contract_in_order(contract):
+    assert mart(contract).columns == list(columns(contract))
+    assert stage(contract) == "marts"
+
+
+@pytest.mark.parametrize("contract", MARTS, ids=table_name)
+def test_a_mart_opens_with_its_meaning_and_is_one_select(contract):
+    sql = mart_sql(contract)
+    opening, _, rest = sql.partition("\n")
+    assert opening.removeprefix("-- ") == summary(contract).split(". ")[0] + "."
+    assert ";" not in re.sub(r"'[^']*'", "", rest)
+    assert not re.search(r"\b(create|insert|update|delete|limit|rank|row_number)\b", rest, re.IGNORECASE)
+
+
+@pytest.mark.parametrize("contract", MARTS, ids=table_name)
+def test_a_mart_compares_no_share_with_a_number(contract):
+    """Thresholds are policy, used in transforms: SQL may ask for one, none or some, not for how much."""
+    compared = re.findall(r"(?:>=?|<=?|between)\s*(\d+(?:\.\d+)?)", re.sub(r"'[^']*'", "", mart_sql(contract)))
+    assert set(compared) <= {"0"}
+
+
+# Reasons
+
+
+def decision(**given):
+    row = {
+        "benchmark_window": "winter",
+        "measure": "map_growth_math",
+        "school_id": "s1",
+        "class_id": "a",
+        "class_label": "Grade 4, class A",
+        "grade": "4",
+        "section_type": "regular",
+        "enrolled": 25,
+        "tested": 24,
+        "mobile": 1,
+        "coverage": 0.96,
+        "in_need": 9,
+        "recommended": 10,
+        "need_share": 0.375,
+        "guidance_band": ">20",
+        "interval_low": 0.2043743646,
+        "interval_high": 0.5738135853,
+        "p_above": 0.9782267092,
+        "bound_low": 0.36,
+        "bound_high": 0.4,
+        "bound_verdict": "above",
+        "tau": 0.2,
+        "need_cut": "PR<20",
+        "grade_tested": 72,
+        "grade_in_need": 36,
+        "p_grade_above": 1.0,
+        "grade_coverage": 0.9722,
+        "p_above_peers": 0.9998,
+        "level": "CLASSROOM",
+        "reason": "class_above",
+    }
+    return KEY | row | given
+
+
+def reason(**given):
+    return mart(ClassroomFlag, class_decision=[decision(**given)])["reason"][0]
+
+
+def test_a_reason_says_the_numbers_the_interval_and_both_counts():
+    assert reason() == (
+        "9 of 24 tested students (37.5 %, interval 20.4-57.4 %) are below the 20th percentile; 24 of 25 enrolled were"
+        " tested (96.0 %). The probability that the rate is above 20 % is 0.978; in the whole grade 36 of 72 are:"
+        " look at whole-class instruction in this class. In need (PR<20): 9; recommended Tier 2-3: 10."
+    )
+
+
+@pytest.mark.parametrize(
+    ("cut", "words"),
+    [
+        ("PR<20", "below the 20th percentile"),
+        ("PR<11", "below the 11th percentile"),
+        ("PR<1", "below the 1st percentile"),
+        ("PR<12", "below the 12th percentile"),
+        ("PR<2", "below the 2nd percentile"),
+        ("PR<13", "below the 13th percentile"),
+        ("PR<3", "below the 3rd percentile"),
+        ("PR<15.5", "below percentile 15.5"),
+        ("score<188.5", "below a score of 188.5"),
+        ("vendor label", "in need by the vendor's own label"),
+        (None, "in need by the cut rule"),
+    ],
+)
+def test_a_cut_is_said_in_words(cut, words):
+    assert f"are {words};" in reason(need_cut=cut)
+
+
+def test_one_student_is_singular_and_certainty_is_never_printed():
+    assert "1 of 24 tested students (37.5 %, interval 20.4-57.4 %) is below" in reason(in_need=1)
+    assert "is 0.999;" in reason(p_above=1.0)
+    assert "is above 12.5 %" not in reason()
+    assert "above 12.5 %" in reason(tau=0.125)
+
+
+def test_fall_says_who_arrived():
+    arrived = "Fall results describe who arrived, not this year's instruction."
+    assert reason(benchmark_window="fall").endswith(arrived)
+    assert arrived not in reason(benchmark_window="fall", tested=0)
+
+
+def every_decision():
+    """Every rule with every window, cut and size of class that changes the words, and the nulls that come with it."""
+    sizes = (
+        {},
+        {"enrolled": 0, "tested": 0, "in_need": 0, "coverage": None, "bound_low": None, "bound_high": None},
+        {"tested": 0, "in_need": 0, "coverage": 0.0},
+        {"p_above_peers": None},
+        {"p_grade_above": None, "grade_tested": 0, "grade_in_need": 0, "p_above_peers": None},
+    )
+    nothing = dict.fromkeys(("need_share", "interval_low", "interval_high", "p_above", "p_above_peers"))
+    needs = {"grade_and_class_above": ("p_above_peers", "p_grade_above"), "grade_above": ("p_grade_above",)}
+    data_rules = {rule for rule, level in LEVEL_OF.items() if level in ("SYSTEM_DATA", "LOW_COVERAGE", "TOO_SMALL")}
+    cuts = ("PR<20", "PR<15.5", "score<188", "vendor label", None)
+    made = itertools.product((*LEVEL_OF, NOT_REGULAR), SEASONS, cuts, sizes, ("remedial", "advanced"))
+    for number, (rule, window, cut, size, section) in enumerate(made):
+        if (size.get("tested") == 0 and rule not in data_rules) or (
+            size.get("enrolled") == 0 and rule == "class_coverage_low"
+        ):
+            continue
+        if any(name in size and size[name] is None for name in needs.get(rule, ())):
+            continue
+        row = size | (nothing if size.get("tested") == 0 else {})
+        yield decision(
+            class_id=f"c{number}", reason=rule, level=LEVEL_OF.get(rule, "WATCH"), benchmark_window=window,
+            need_cut=cut, section_type=section if rule == NOT_REGULAR else "regular", **row,
+        )  # fmt: skip
+
+
+def test_no_sentence_a_mart_can_print_blames_ranks_or_breaks():
+    printed = require(mart(ClassroomFlag, class_decision=list(every_decision())), ClassroomFlag)
+    assert printed["reason_code"].n_unique() == len(LEVEL_OF) + 1
+    for sentence in printed["reason"].unique():
+        assert not [word for word in FORBIDDEN if re.search(rf"\b{word}\b", sentence, re.IGNORECASE)], sentence
+        assert not re.search(r"\b(nan|null|none|inf)\b|\{|\}|  ", sentence.removeprefix("None of ")), sentence
+        assert re.fullmatch(r"[A-Z0-9].*\.", sentence), sentence
+
+
+@pytest.mark.parametrize("contract", MARTS, ids=table_name)
+def test_no_mart_nor_its_contract_uses_a_forbidden_word(contract):
+    words = f"{mart_sql(contract)} {summary(contract)}".lower()
+    assert not [word for word in FORBIDDEN[:3] if word in words]
+    assert not [name for name in columns(contract) if "teacher" in name or "title" in name]
+
+
+def test_decided_classes_become_flags_of_the_contract():
+    memberships, needs = school_data(
+        [
+            {"cls": "b", "y": 12, "n": 22, "roster": 22},
+            {"cls": "a", "y": 2, "n": 22, "roster": 22},
+            {"cls": "c", "y": 1, "n": 22, "roster": 22},
+        ]
+    )
+    decisions = class_decisions(memberships, needs, quality(), {"d1": POLICY}).with_columns(input_id=pl.lit("i"))
+    flags = require(mart(ClassroomFlag, class_decision=decisions.to_dicts()), ClassroomFlag)
+    assert flags["class_label"].to_list() == ["Grade 4, class A", "Grade 4, class B", "Grade 4, class C"]
+    assert flags["level"].to_list()[1] == "CLASSROOM"
+    assert "12 of 22 tested students" in flags["reason"][1]
+
+
+# Counts
+
+
+def test_tiers_are_counted_with_the_untested_beside_them():
+    def student(name, tier, status="tested", assigned=None):
+        return KEY | {
+            "benchmark_window": "fall", "subject_key": name, "school_id": "s1", "grade": "4", "status": status,
+            "tier": tier, "assigned_tier": assigned,
+        }  # fmt: skip
+
+    rows = [student("a", 1), student("b", 1, assigned=2), student("c", 2, assigned=2), student("d", 3)]
+    rows += [student("e", None, "absent"), student("f", None, None, assigned=3)]
+    found = require(mart(TierSummary, tier_placement=rows), TierSummary).row(0, named=True)
+    counted = ("students", "placed", "untested", "tier_1", "tier_2", "tier_3", "team_differs")
+    assert [found[name] for name in counted] == [6, 4, 2, 2, 1, 1, 1]
+    assert [found[f"tier_{tier}_share"] for tier in (1, 2, 3)] == [0.5, 0.25, 0.25]
+
+
+def test_a_grade_nobody_of_which_was_placed_has_no_shares():
+    row = KEY | {"benchmark_window": "fall", "subject_key": "a", "school_id": "s1", "grade": "4", "status": "absent"}
+    found = mart(TierSummary, tier_placement=[row]).row(0, named=True)
+    assert [found["placed"], found["tier_1_share"], found["tier_3_share"]] == [0, None, None]
+
+
+def test_cycles_are_counted_with_delivery_dose_and_excluded_responses():
+    def cycle(name, state, planned, held, **given):
+        row = {"cycle_id": name, "school_id": "s1", "intervention": "Bridges", "state": state}
+        return KEY | row | {"planned_sessions": planned, "held_sessions": held} | given
+
+    def outcome(cycle_id, name, response, dose):
+        row = {"cycle_id": cycle_id, "subject_key": name, "school_id": "s1"}
+        return KEY | row | {"response": response, "dose_share": dose}
+
+    cycles = [
+        cycle("c1", "closed", 10, 8),
+        cycle("c2", "overdue", 10, 10),
+        cycle("c3", "open", None, 4),
+        cycle("c4", "abandoned", 0, 0, intervention=None),
+        cycle("c1", "open", 5, 5, school_id="s2"),
+    ]
+    outcomes = [
+        outcome("c1", "ana", "adequate", 0.9),
+        outcome("c1", "ben", "poor", 0.9),
+        outcome("c2", "ana", "insufficient_dose", 0.3),
+        outcome("c2", "cal", "dose_unknown", None),
+        outcome("c3", "dee", "insufficient_data", None),
+        outcome("c3", "eve", None, None),
+    ]
+    found = require(mart(CycleSummary, cycle=cycles, cycle_outcome=outcomes), CycleSummary)
+    rows = {(row["school_id"], row["intervention"]): row for row in found.to_dicts()}
+    bridges = rows["s1", "Bridges"]
+    assert [bridges[f"{state}cycles"] for state in ("", "open_", "overdue_", "closed_", "abandoned_")] == [
+        3,
+        1,
+        1,
+        1,
+        0,
+    ]
+    assert (bridges["planned_sessions"], bridges["held_sessions"], bridges["delivery_share"]) == (20, 18, 0.9)
+    assert (bridges["students"], bridges["outcomes"], bridges["dose_known"]) == (5, 6, 3)
+    assert bridges["dose_share"] == pytest.approx(0.7)
+    assert (bridges["concluded"], bridges["adequate"], bridges["poor"], bridges["excluded"]) == (2, 1, 1, 4)
+    unnamed = rows["s1", None]
+    assert (unnamed["delivery_share"], unnamed["dose_share"], unnamed["outcomes"]) == (None, None, 0)
+    assert (rows["s2", "Bridges"]["cycles"], rows["s2", "Bridges"]["outcomes"]) == (1, 0)
+
+
+def test_quality_stands_beside_the_counts_of_its_layouts_files():
+    def rule(about, name="volume"):
+        row = {"stage": "exports", "tool": "rule", "about": about, "rule": name, "is_blocking": False}
+        return KEY | row | {"is_passed": True, "rows": 0}
+
+    def file(batch, attempt, status="loaded", years="2026", **counts):
+        row = {"batch_id": batch, "attempt": attempt, "district_id": "d1", "file": "f.csv", "layout": "map_combo"}
+        recorded = {"recorded_at": datetime(2026, 1, 1, tzinfo=UTC), "home_fingerprint": "f"}
+        return row | recorded | {"status": status, "school_years": years, "data_rows": 0} | counts
+
+    ledger = [
+        file("b1", 1, data_rows=100, parsed=90, rejected=4, parked=6),
+        file("b1", 2, data_rows=6, parsed=5, parked=1),
+        file("b2", 1, "held", data_rows=50),
+        file("b3", 1, "held", data_rows=40),
+        file("b3", 2, data_rows=40, parsed=40, years="2025;2026"),
+        file("b4", 1, data_rows=999, parsed=999, years="2025"),
+    ]
+    found = mart(DataQuality, quality_result=[rule("map_combo"), rule("need_level")], ingest_ledger=ledger)
+    rows = {row["about"]: row for row in require(found, DataQuality).to_dicts()}
+    names = ("files", "held_files", "data_rows", "parsed", "rejected", "parked")
+    assert [rows["map_combo"][name] for name in names] == [3, 1, 190, 135, 4, 1]
+    assert [rows["need_level"][name] for name in names] == [None] * 6
