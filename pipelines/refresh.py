@@ -7,7 +7,6 @@ from datetime import datetime
 from importlib.metadata import version
 
 import polars as pl
-from transforms.signals import school_signals
 
 from pipelines.facts import PARTITION, current_facts, fingerprints
 from pipelines.quality import RESULT_COLUMNS, blocked, contract_results, finding_results
@@ -35,6 +34,7 @@ from transforms.cycles import cycle_tables
 from transforms.membership import class_memberships
 from transforms.placement import need_levels, tier_placements
 from transforms.screening import screening_results
+from transforms.signals import school_signals
 from transforms.windows import window_rules
 from warehouse.log import Log
 from warehouse.projections import DistrictState, Projections
