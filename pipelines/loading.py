@@ -109,6 +109,26 @@ class Loader:
                 report.rows += self._retry_parked(reader, aliases, renew)
         return report
 
+    def waiting(self, district_id: str) -> dict[str, int]:
+        """What a load would read or refuse now: content and what it is held under, to readings begun before.
+
+        Empty when every landed file was loaded, or held for a reason that still stands.
+
+        Raises:
+            UnreadablePolicy: the district has no usable policy.
+        """
+        policy, aliases = self.home.policy(district_id), self._aliases()
+        against = self._against(district_id, policy, aliases)
+        ledger = self.log.ledger_rows([district_id])
+        status = dict(zip(ledger["batch_id"], ledger["status"], strict=True))
+        held = dict(zip(ledger["batch_id"], ledger["held_against"], strict=True))
+        attempts = self.vault.attempts(district_id)
+        landed, refused = discover(self.home.landing / district_id, district_id)
+        batches = {know(each, aliases).batch_id for each in landed}
+        new = {batch for batch in batches if status.get(batch) != "loaded" and held.get(batch) != against}
+        found = {f"{batch}:{against}": attempts.get(batch, 0) for batch in new}
+        return found | {f"{each.rule}:{hashlib.sha256(each.name.encode()).hexdigest()}": 0 for each in refused}
+
     def _now(self) -> datetime:
         stamp = self.vault.tick(int(self.clock().timestamp() * 1_000_000))
         return datetime.fromtimestamp(stamp / 1_000_000, UTC)

@@ -130,6 +130,12 @@ class Table:
         filters = [(name, "in", list(values)) for name, values in partition.items()] if partition else None
         return [] if found is None else found.file_uris(filters)
 
+    def rows_by(self, name: str) -> dict[str, int]:
+        """Rows for each value of a partition column, counted from the transaction log alone."""
+        added = pl.DataFrame(self.delta().get_add_actions(flatten=True))
+        counted = added.group_by(pl.col(f"partition.{name}")).agg(pl.col("num_records").sum())
+        return dict(counted.rows())
+
 
 def _scan(uris: list[str], schema: Mapping[str, pl.DataType], storage_options: dict[str, str]) -> pl.LazyFrame:
     if not uris:
