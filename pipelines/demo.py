@@ -16,6 +16,12 @@ source = "Demo."
 """
 
 
+def is_free(home: Home) -> bool:
+    """Whether a home holds no district but the demo's: invented students never leave an append-only log again."""
+    paths = [home.policies / f"{district}.toml" for district in home.districts()]
+    return all(path.exists() and path.read_text("utf-8") == POLICY for path in paths)
+
+
 def make_demo(home: Home, students: int = STUDENTS, seed: int = 1) -> list[str]:
     """Land a synthetic district's files and policy; returns the district ids."""
     home.make()

@@ -32,6 +32,7 @@ Sections = dict[str, pl.DataFrame]
 WINDOW = [*PARTITION, "benchmark_window"]
 ORIGIN = ["is_current", "file", "source_line", "layout", "export_at", "recorded_at"]
 """Where a version of a fact came from, and whether it stands."""
+FILES = "Files"
 _SCORED = ["event_type", "occurred_on", "score", "standard_error", "percentile"]
 _NEED = ["measure", "status", "score", "standard_error", "percentile", "need_level", "is_in_need", "rule"]
 _MEETINGS = ("SessionScheduled", "SessionHeld", "SessionCancelled", "AttendanceRecorded")
@@ -58,6 +59,20 @@ def explain(home: Home, kind: str, key: str) -> Sections:
         for title, rows in _KINDS[kind](trail, key).items():
             found.setdefault(title, []).append(rows)
     return {title: rows for title, parts in found.items() if (rows := pl.concat(parts)).height}
+
+
+def narrowed(sections: Sections, only: Mapping[str, str]) -> Sections:
+    """The rows of these windows, measures or school years, and the files they cite."""
+    if not only:
+        return sections
+    kept: Sections = {}
+    for title, rows in sections.items():
+        if title != FILES:
+            asked = [pl.col(column) == value for column, value in only.items() if column in rows.columns]
+            kept[title] = rows.filter(asked) if asked else rows
+    cited = pl.concat([rows.select("file") for rows in kept.values() if "file" in rows.columns])
+    kept[FILES] = sections[FILES].join(cited, on="file", how="semi")
+    return {title: rows for title, rows in kept.items() if rows.height}
 
 
 class _Trail:
@@ -167,7 +182,7 @@ def _class(trail: _Trail, class_id: str) -> Sections:
         "Chosen tests, every version": tests.select(
             *WINDOW, "measure", "subject_key", "test", *_SCORED, *ORIGIN, "batch_id"
         ),
-        "Files": trail.files(tests),
+        FILES: trail.files(tests),
     }
 
 
@@ -217,7 +232,7 @@ def _student(trail: _Trail, key: str) -> Sections:
         ),
         "Versions of tests": versions.select(*PARTITION, "measure", "test", *_SCORED, *ORIGIN, "batch_id"),
         "Other records": _records(others),
-        "Files": trail.files(versions, *others),
+        FILES: trail.files(versions, *others),
     }
 
 
@@ -242,7 +257,7 @@ def _cycle(trail: _Trail, cycle_id: str) -> Sections:
         "Cycle": cycles.sort(*PARTITION, "school_id"),
         "Outcomes": trail.rows(CycleOutcome, here).sort(*PARTITION, "school_id", "subject_key"),
         **{title: _records([rows]) for title, rows in versions.items()},
-        "Files": trail.files(*versions.values()),
+        FILES: trail.files(*versions.values()),
     }
 
 
