@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 N ?= 100000
 
-.PHONY: demo test lint types imports unit bench ui clean
+.PHONY: demo test lint types imports unit damage bench docs ui clean
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -28,6 +28,12 @@ imports: $(VENV)/.installed
 
 unit: $(VENV)/.installed
 	$(BIN)/pytest -n 2
+
+damage: $(VENV)/.installed
+	$(BIN)/pytest -m slow
+
+docs: $(VENV)/.installed
+	$(BIN)/python -m schemas.dictionary
 
 bench: $(VENV)/.installed
 	$(BIN)/python -m benchmarks.load --students $(N)

@@ -7,6 +7,7 @@ from datetime import datetime
 from importlib.metadata import version
 
 import polars as pl
+from transforms.signals import school_signals
 
 from pipelines.facts import PARTITION, current_facts, fingerprints
 from pipelines.quality import RESULT_COLUMNS, blocked, contract_results, finding_results
@@ -34,7 +35,6 @@ from transforms.cycles import cycle_tables
 from transforms.membership import class_memberships
 from transforms.placement import need_levels, tier_placements
 from transforms.screening import screening_results
-from transforms.signals import school_signals
 from transforms.windows import window_rules
 from warehouse.log import Log
 from warehouse.projections import DistrictState, Projections
@@ -145,31 +145,35 @@ def _refresh(
         return
     lazy = {family: rows.join(stale, on=PARTITION, how="semi").lazy() for family, rows in facts.items()}
     tables, findings = compute(lazy, policies)
-    checked = [finding_results(findings)]
-    checked += [
-        contract_results(_with_ids(tables[c], c, inputs), c, stale) for c in PROJECTIONS if c is not QualityResult
-    ]
+    shaped = {contract: _shaped(rows, contract, inputs) for contract, rows in tables.items()}
+    checked = [finding_results(findings), *(contract_results(shaped[each], each, stale) for each in shaped)]
     if plausible is not None:
-        checked.append(plausible(tables, own_ledger, policies).select(RESULT_COLUMNS))
+        checked.append(plausible(shaped, own_ledger, policies).select(RESULT_COLUMNS))
     quality = pl.concat(checked).join(stale, on=PARTITION, how="semi")
-    _decide(tables, lazy, quality, policies)
+    decided = _decide(shaped, lazy, quality, policies)
+    decisions = {contract: _shaped(rows, contract, inputs) for contract, rows in decided.items()}
+    quality = pl.concat([quality, *(contract_results(rows, each, stale) for each, rows in decisions.items())])
+    shaped |= decisions | {QualityResult: _shaped(quality, QualityResult, inputs)}
     good = stale.join(blocked(quality), on=PARTITION, how="anti")
-    tables[QualityResult] = quality
+    done = []
     for contract in PROJECTIONS:
         mine = pl.concat(
             [each.filter(pl.col("projection") == table_name(contract)).select(PARTITION) for each in (changed, gone)]
         ).unique()
         # what failed is said even where the tables stay as they were
         written = mine.join(stale if contract is QualityResult else good, on=PARTITION, how="semi").sort(PARTITION)
-        rows = _with_ids(tables[contract], contract, inputs).join(written, on=PARTITION, how="semi")
+        rows = shaped[contract]
+        if written.height < stale.height:
+            rows = rows.join(written, on=PARTITION, how="semi", maintain_order="left")
         projections.replace(contract, rows, written.rows())
+        done.append(written.with_columns(projection=pl.lit(table_name(contract))))
         report.rows[table_name(contract)] = report.rows.get(table_name(contract), 0) + rows.height
-    kept = before.join(good, on=PARTITION, how="anti")
-    projections.partitions.replace(
-        pl.concat([kept, inputs.join(good, on=PARTITION, how="semi")]), [(district,) for district in districts]
-    )
+    key = [*PARTITION, "projection"]
+    replaced = pl.concat(done)
+    states = [before.join(replaced, on=key, how="anti"), inputs.join(replaced, on=key, how="semi")]
+    projections.partitions.replace(pl.concat(states), [(district,) for district in districts])
     report.updated += good.rows()
-    report.quality = pl.concat([report.quality, _with_ids(quality, QualityResult, inputs)])
+    report.quality = pl.concat([report.quality, shaped[QualityResult]])
 
 
 def compute(
@@ -194,32 +198,29 @@ def compute(
         Cycle: cycles.cycle,
         CycleOutcome: cycles.cycle_outcome,
         Progress: cycles.progress,
-        ClassDecision: empty(ClassDecision).drop("input_id"),
-        SchoolSignal: empty(SchoolSignal).drop("input_id"),
     }
     return tables, cycles.finding
 
 
 def _decide(
-    tables: dict[type[Projection], pl.DataFrame],
+    tables: Mapping[type[Projection], pl.DataFrame],
     facts: Mapping[str, pl.LazyFrame],
     quality: pl.DataFrame,
     policies: Mapping[str, DistrictPolicy],
-) -> None:
+) -> dict[type[Projection], pl.DataFrame]:
     """Decisions come last: a school whose data failed is told so instead of being flagged."""
-    tables[ClassDecision] = class_decisions(
-        tables[ClassMembership].lazy(), tables[NeedLevel].lazy(), quality.lazy(), policies
-    )
-    tables[SchoolSignal] = school_signals(
+    decisions = class_decisions(tables[ClassMembership].lazy(), tables[NeedLevel].lazy(), quality.lazy(), policies)
+    signals = school_signals(
         tables[ClassMembership].lazy(),
         tables[TierPlacement].lazy(),
         tables[Cycle].lazy(),
         tables[CycleOutcome].lazy(),
         facts,
-        tables[ClassDecision].lazy(),
+        decisions.lazy(),
         quality.lazy(),
         policies,
     )
+    return {ClassDecision: decisions, SchoolSignal: signals}
 
 
 def input_ids(facts: Mapping[str, pl.DataFrame], policies: Mapping[str, DistrictPolicy]) -> pl.DataFrame:
@@ -290,9 +291,10 @@ def _chunks(ledger: pl.DataFrame, districts: Sequence[str]) -> Iterator[list[str
         yield chunk
 
 
-def _with_ids(rows: pl.DataFrame, contract: type[Projection], inputs: pl.DataFrame) -> pl.DataFrame:
-    """Rows in the contract's shape and in a fixed order: the same input gives the same bytes."""
+def _shaped(rows: pl.DataFrame, contract: type[Projection], inputs: pl.DataFrame) -> pl.DataFrame:
+    """Rows in the contract's shape and, by its key, in a fixed order: the same input gives the same bytes."""
     ids = inputs.filter(pl.col("projection") == table_name(contract)).drop("projection")
-    shaped = conform(rows.lazy().join(ids.lazy(), on=PARTITION, how="left"), contract).collect()
-    keys = [name for name, dtype in shaped.schema.items() if not dtype.is_nested()]
+    own = rows.lazy().drop("input_id", strict=False).join(ids.lazy(), on=PARTITION, how="left")
+    shaped = conform(own, contract).collect()
+    keys = contract.to_schema().unique or [name for name, dtype in shaped.schema.items() if not dtype.is_nested()]
     return shaped.sort(keys, nulls_last=True)

@@ -77,8 +77,8 @@ def _rule_frame(policies: Mapping[str, DistrictPolicy]) -> tuple[pl.LazyFrame, p
 def judge(tests: pl.LazyFrame, windows: pl.LazyFrame, policies: Mapping[str, DistrictPolicy]) -> pl.LazyFrame:
     """Add ``need_level``, ``is_in_need``, ``rule`` and ``rule_version`` to chosen tests.
 
-    The first rule that fits measure (or any), grade, window and the reference date decides. Need is below the cut,
-    never on it. Where the rule cannot say, level and need are null and ``rule`` says why: `no_rule`,
+    The first rule that fits measure (or any), grade, window and the reference date (if there is one) decides. Need is
+    below the cut, never on it. Where the rule cannot say, level and need are null and ``rule`` says why: `no_rule`,
     `no_percentile`, `no_placement` or `unknown_placement`.
     """
     rules, labels = _rule_frame(policies)
@@ -89,7 +89,7 @@ def judge(tests: pl.LazyFrame, windows: pl.LazyFrame, policies: Mapping[str, Dis
     fits = (
         ((pl.col("grades").list.len() == 0) | pl.col("grades").list.contains(pl.col("grade")))
         & ((pl.col("seasons").list.len() == 0) | pl.col("seasons").list.contains(pl.col("benchmark_window")))
-        & (pl.col("valid_from") <= pl.col("reference_on"))
+        & (pl.col("valid_from") <= pl.col("reference_on")).fill_null(True)
     )
     chosen = (
         pl.concat(

@@ -92,19 +92,24 @@ def _paired(crowded: pl.LazyFrame) -> pl.LazyFrame:
     order of score: an export that lacks a test does not shift the others.
     """
     per_layout = ["block", "layout_code"]
-    ordered = crowded.sort("score", "natural_key").with_columns(
-        slot=pl.int_range(pl.len()).over(per_layout),
-        turn=pl.int_range(pl.len()).over([*per_layout, "score"]),
-        most=pl.col("tests").max().over("block"),
+    ordered = (
+        crowded.sort("score", "natural_key")
+        .with_columns(
+            slot=pl.int_range(pl.len()).over(per_layout),
+            turn=pl.int_range(pl.len()).over([*per_layout, "score"]),
+            most=pl.col("tests").max().over("block"),
+        )
+        .cache()
     )
     full = ordered.filter(pl.col("tests") == pl.col("most"))
-    fewer = ordered.filter(pl.col("tests") < pl.col("most")).drop("slot")
+    fewer = ordered.filter(pl.col("tests") < pl.col("most")).drop("slot").cache()
     anchor = (
         full.sort(["richness", "layout"], descending=[True, False])
         .filter(pl.col("layout_code") == pl.col("layout_code").first().over("block"))
         .select("block", "slot", "score", "turn")
+        .cache()
     )
-    equal = fewer.join(anchor, on=["block", "score", "turn"], nulls_equal=True)
+    equal = fewer.join(anchor, on=["block", "score", "turn"], nulls_equal=True).cache()
     left = (
         fewer.join(equal.select("row"), on="row", how="anti")
         .sort("score", "natural_key")

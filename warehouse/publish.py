@@ -97,7 +97,7 @@ def publish(
     with _locked(target, timeout), _beside(target) as made:
         if changed is not None and target.exists():
             shutil.copyfile(target, made)
-        with _told(f"{target.name} could not be opened or closed"), connect(made, read_only=False) as connection:
+        with _told(f"{target.name} could not be written"), connect(made, read_only=False) as connection:
             connection.execute("begin")
             rows = _build(connection, sources, changed)
             connection.execute("commit")
@@ -197,13 +197,17 @@ def _quoted(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
 
 
-def _shape(contract: type[Contract]) -> list[tuple[str, str]]:
-    return [(name, duckdb_type(dtype)) for name, dtype in columns(contract).items()]
+def _create(connection: duckdb.DuckDBPyConnection, name: str, contract: type[Contract], kind: str = "table") -> None:
+    listed = ", ".join(f"{_quoted(column)} {duckdb_type(dtype)}" for column, dtype in columns(contract).items())
+    connection.execute(f"create or replace {kind} {name} ({listed})")
 
 
-def _create(connection: duckdb.DuckDBPyConnection, name: str, contract: type[Contract]) -> None:
-    listed = ", ".join(f"{_quoted(column)} {kind}" for column, kind in _shape(contract))
-    connection.execute(f"create or replace table {name} ({listed})")
+def _has_shape(connection: duckdb.DuckDBPyConnection, name: str, contract: type[Contract]) -> bool:
+    """Whether the file has the table with the contract's columns and types, both as DuckDB itself writes them."""
+    _create(connection, "shape_of_contract", contract, "temp table")
+    shape = "select column_name, data_type from duckdb_columns() where schema_name = ? and table_name = ? order by all"
+    wanted = connection.execute(shape, ["main", "shape_of_contract"]).fetchall()
+    return connection.execute(shape, name.split(".")).fetchall() == wanted
 
 
 def _describe(connection: duckdb.DuckDBPyConnection, name: str, contract: type[Contract]) -> None:
@@ -225,15 +229,10 @@ def _refresh(
 ) -> None:
     """Replace a table's changed partitions, or all of it where the file has no such table of that shape."""
     uris = list(source.file_uris() if isinstance(source, DeltaTable) else source)
-    schema, table = name.split(".")
-    known = connection.execute(
-        "select column_name, data_type from duckdb_columns()"
-        " where database_name = current_database() and schema_name = ? and table_name = ? order by column_index",
-        [schema, table],
-    ).fetchall()
+    table = table_name(contract)
     keys = [key for key in PARTITIONED if key in columns(contract)]
     matching = " and ".join(f"changed.{key} = {table}.{key}" for key in keys)
-    if changed is None or known != _shape(contract):
+    if changed is None or not _has_shape(connection, name, contract):
         _create(connection, name, contract)
         where = ""
     else:

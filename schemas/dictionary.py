@@ -1,0 +1,48 @@
+"""The data dictionary, written from the contracts: ``python -m schemas.dictionary`` writes docs/tables.md."""
+
+from pathlib import Path
+
+from schemas.contract import Contract, columns, descriptions, nullable, summary, table_name
+from schemas.events import FAMILIES, Note, ParkedRow, Sighting
+from schemas.marts import MARTS
+from schemas.projections import PROJECTIONS, IngestLedger, RejectedRow
+
+PATH = Path(__file__).parent.parent / "docs" / "tables.md"
+_OPENING = """# Tables
+
+Written from the contracts in `schemas/` by `make docs`; a test fails when it is out of date.
+`marts`, `projections` and `log` are schemas of `warehouse.duckdb`; the event families, sightings, parked rows and
+notes are Delta tables only. Every table is an education record, not de-identified.
+"""
+
+
+def dictionary() -> str:
+    """Every table with its meaning, grain, columns and types."""
+    parts = [_OPENING]
+    parts += ["## marts: what analysts query\n", *(_table(each, table_name(each)) for each in MARTS)]
+    parts += ["## projections: state derived from the log\n", *(_table(each, table_name(each)) for each in PROJECTIONS)]
+    parts += ["## log: files and rows\n", *(_table(each, table_name(each)) for each in (IngestLedger, RejectedRow))]
+    parts += ["## Delta only: the event log\n", *(_table(contract, name) for name, contract in FAMILIES.items())]
+    parts += [_table(each, table_name(each)) for each in (Sighting, ParkedRow, Note)]
+    return "\n".join(parts)
+
+
+def _table(contract: type[Contract], name: str) -> str:
+    optional, told = nullable(contract), descriptions(contract)
+    rows = [
+        f"| `{column}` | {_type(dtype)} | {'' if column in optional else 'never'} | {told[column]} |"
+        for column, dtype in columns(contract).items()
+    ]
+    head = ["| column | type | null | meaning |", "| --- | --- | --- | --- |"]
+    return "\n".join([f"### {name}\n", summary(contract), "", *head, *(row.replace(" >", " \\>") for row in rows), ""])
+
+
+def _type(dtype: object) -> str:
+    text = str(dtype)
+    if text.startswith("List"):
+        return "list of strands"
+    return "UTC time" if text.startswith("Datetime") else text.lower()
+
+
+if __name__ == "__main__":
+    PATH.write_text(dictionary(), "utf-8")
