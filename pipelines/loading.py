@@ -3,7 +3,8 @@
 import hashlib
 import shutil
 import tomllib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,7 +13,7 @@ import polars as pl
 
 from pipelines.reading import Aliases, HeldFile, KnownFile, Reader, know
 from schemas.exports import layouts
-from schemas.policy import DistrictPolicy
+from schemas.policy import DistrictPolicy, UnreadablePolicy
 from warehouse.home import Home, fingerprint
 from warehouse.landing import Landed, Refused, discover
 from warehouse.log import Log
@@ -83,11 +84,11 @@ class Loader:
         with self.vault.lease(district_id) as renew:
             ledger = self.log.ledger_rows([district_id])
             self._same_secret(ledger)
-            aliases = self._aliases()
+            aliases = read_aliases(self.home)
             landed, report.refused = discover(self.home.landing / district_id, district_id)
             files = sorted((know(each, aliases) for each in landed), key=lambda each: each.order)
             years = _bundle_years(reader, files)
-            status = dict(zip(ledger["batch_id"], ledger["status"], strict=True))
+            status = dict(ledger.sort("status").select("batch_id", "status").rows())  # once loaded, loaded
             held = dict(zip(ledger["batch_id"], ledger["held_against"], strict=True))
             for each in files:
                 renew()
@@ -105,8 +106,11 @@ class Loader:
                     status[each.batch_id], held[each.batch_id] = str(row["status"]), against
                     if row["status"] == "loaded":
                         self._archive(each.landed, each.batch_id, policy)
-            if any(each["layout"] and layouts()[str(each["layout"])].names_people for each in report.rows):
-                report.rows += self._retry_parked(reader, aliases, renew)
+            if policy.landing == "move":
+                self._clear(files, status, report.refused)
+            if report.rows:
+                ledger = self.log.ledger_rows([district_id])
+            report.rows += self._retry_parked(reader, ledger, aliases, renew)
         return report
 
     def waiting(self, district_id: str) -> dict[str, int]:
@@ -117,7 +121,7 @@ class Loader:
         Raises:
             UnreadablePolicy: the district has no usable policy.
         """
-        policy, aliases = self.home.policy(district_id), self._aliases()
+        policy, aliases = self.home.policy(district_id), read_aliases(self.home)
         against = self._against(district_id, policy, aliases)
         ledger = self.log.ledger_rows([district_id])
         status = dict(zip(ledger["batch_id"], ledger["status"], strict=True))
@@ -140,15 +144,6 @@ class Loader:
                 " Restore the vault that belongs to this log from its backup."
             )
 
-    def _aliases(self) -> Aliases:
-        folder = self.home.policies / "aliases"
-        if not folder.exists():
-            return {}
-        return {
-            path.stem: tomllib.loads(path.read_text("utf-8")).get("columns", {})
-            for path in sorted(folder.glob("*.toml"))
-        }
-
     def _against(self, district_id: str, policy: DistrictPolicy, aliases: Aliases) -> str:
         """What a file is held under: it is offered again when any of it changes (SEMANTICS 2.6)."""
         roster = self.vault.roster_size(district_id)
@@ -157,33 +152,49 @@ class Loader:
 
     def _archive(self, landed: Landed, batch_id: str, policy: DistrictPolicy) -> None:
         """Keep the bytes of a loaded batch; a file that stood alone leaves the landing folder."""
-        kept = self._archived(landed.district_id, batch_id, landed.name)
+        kept = self.home.archived(landed.district_id, batch_id, landed.name)
         if not kept.exists():
             kept.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             part = kept.with_name(f".{kept.name}.part")
-            if landed.member is None:
+            if landed.member is None and not landed.is_packed:
                 shutil.copyfile(landed.path, part)
             else:
-                part.write_bytes(landed.read())
+                part.write_bytes(landed.read())  # unpacked, as its name says
             part.chmod(0o600)
             part.replace(kept)
         if policy.landing == "move" and landed.member is None:
-            try:
-                landed.path.unlink(missing_ok=True)
-            except OSError:
-                return  # a read-only landing folder: the copy is what counts
+            _remove(landed.path)
 
-    def _archived(self, district_id: str, batch_id: str, name: str) -> Path:
-        return self.home.archive / district_id / batch_id[:24] / Path(name.replace("!", "/")).name
+    def _clear(self, files: Sequence[KnownFile], status: Mapping[str, str], refused: Sequence[Refused]) -> None:
+        """Archives and workbooks leave the landing folder once everything in them is loaded."""
+        waiting = {each.landed.path for each in files if status.get(each.batch_id) != "loaded"}
+        for landed in {each.landed.path: each.landed for each in files if each.landed.member is not None}.values():
+            name = landed.path.relative_to(self.home.landing / landed.district_id).as_posix()
+            if landed.path not in waiting and not any(each.name.startswith(f"{name}!") for each in refused):
+                _remove(landed.path)
 
-    def _retry_parked(self, reader: Reader, aliases: Aliases, renew: Callable[[], None]) -> list[dict[str, object]]:
-        """Read parked lines again from the archive, as the next attempt of their batch (SEMANTICS 2.2)."""
-        ledger = self.log.ledger_rows([reader.district_id]).filter(pl.col("status") == "loaded")
-        latest = ledger.group_by("batch_id", maintain_order=True).last().filter(pl.col("parked") > 0)
+    def _retry_parked(
+        self, reader: Reader, ledger: pl.DataFrame, aliases: Aliases, renew: Callable[[], None]
+    ) -> list[dict[str, object]]:
+        """Read parked lines again from the archive, as the next attempt of their batch (SEMANTICS 2.2).
+
+        Again means that a roster was loaded since they were last looked for, in this run or in one that broke off.
+        """
+        rosters = [layout.id for layout in layouts().values() if layout.names_people and layout.kind == "roster"]
+        loaded = ledger.filter(pl.col("status") == "loaded")
+        newest = loaded.filter(pl.col("layout").is_in(rosters)).select(newest_at=pl.col("recorded_at").max())
+        tried = ledger.group_by("batch_id").agg(tried_at=pl.col("recorded_at").max())
+        latest = (
+            loaded.group_by("batch_id", maintain_order=True)
+            .last()
+            .join(tried, on="batch_id", maintain_order="left")
+            .join(newest, how="cross")
+            .filter(pl.col("parked") > 0, pl.col("tried_at") < pl.col("newest_at"))
+        )
         rows: list[dict[str, object]] = []
         for batch_id, attempt, name, export_at in latest.select("batch_id", "attempt", "file", "export_at").rows():
             renew()
-            path = self._archived(reader.district_id, batch_id, name)
+            path = self.home.archived(reader.district_id, batch_id, name)
             found = discover(path.parent, reader.district_id)[0] if path.exists() else []
             again = [know(replace(each, name=name), aliases) for each in found]
             file = next((replace(each, export_at=export_at) for each in again if each.batch_id == batch_id), None)
@@ -196,6 +207,38 @@ class Loader:
             )
             rows.append(reader.read(file, "", None, lines))
         return rows
+
+
+def read_aliases(home: Home) -> Aliases:
+    """The agency's own headers, by layout and column.
+
+    Raises:
+        UnreadablePolicy: a file of them cannot be used.
+    """
+    return {path.stem: _aliases_in(path) for path in sorted((home.policies / "aliases").glob("*.toml"))}
+
+
+def _aliases_in(path: Path) -> Mapping[str, Sequence[str]]:
+    name = f"policy/aliases/{path.name}"
+    try:
+        named = tomllib.loads(path.read_text("utf-8")).get("columns", {})
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError):
+        raise UnreadablePolicy(f"{name} is not TOML. Look for a quote or bracket that is not closed.") from None
+    if path.stem not in layouts():
+        raise UnreadablePolicy(f"{name}: no layout is called {path.stem}. `tierline layouts` lists them.")
+    if not isinstance(named, dict) or not all(
+        isinstance(headers, list) and all(isinstance(each, str) for each in headers) for headers in named.values()
+    ):
+        raise UnreadablePolicy(
+            f'{name}: under [columns], give each column a list of headers, such as score = ["Scale Score"].'
+        )
+    return named
+
+
+def _remove(path: Path) -> None:
+    """Where the landing folder is read-only, the copy in the archive is what counts."""
+    with suppress(OSError):
+        path.unlink(missing_ok=True)
 
 
 def _layouts_text() -> str:

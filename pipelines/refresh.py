@@ -7,7 +7,6 @@ from datetime import datetime
 from importlib.metadata import version
 
 import polars as pl
-from transforms.signals import school_signals
 
 from pipelines.facts import PARTITION, current_facts, fingerprints
 from pipelines.quality import RESULT_COLUMNS, blocked, contract_results, finding_results
@@ -35,6 +34,7 @@ from transforms.cycles import cycle_tables
 from transforms.membership import class_memberships
 from transforms.placement import need_levels, tier_placements
 from transforms.screening import screening_results
+from transforms.signals import school_signals
 from transforms.windows import window_rules
 from warehouse.log import Log
 from warehouse.projections import DistrictState, Projections
@@ -107,8 +107,7 @@ def refresh(
     report = RefreshReport()
     ledger = log.ledger_rows(sorted(policies), as_of)
     states = _district_states(ledger, policies)
-    known = projections.districts.scan().collect()
-    news = states.join(known, on=list(columns(DistrictState)), how="anti", nulls_equal=True)
+    news = out_of_date(projections, ledger, policies)
     report.unchanged = sorted(set(policies) - set(news["district_id"]))
     for districts in _chunks(ledger, news["district_id"].sort().to_list()):
         progress(", ".join(districts) if len(districts) < 4 else f"{len(districts)} districts")
@@ -259,6 +258,12 @@ def policy_hash(policy: DistrictPolicy) -> str:
 
 def _code_version() -> str:
     return f"{version('tierline')}/{RULES_VERSION}"
+
+
+def out_of_date(projections: Projections, ledger: pl.DataFrame, policies: Mapping[str, DistrictPolicy]) -> pl.DataFrame:
+    """``DistrictState`` of the districts whose projections may not say what ledger, policy and code now do."""
+    known = projections.districts.scan().collect()
+    return _district_states(ledger, policies).join(known, on=list(columns(DistrictState)), how="anti", nulls_equal=True)
 
 
 def _district_states(ledger: pl.DataFrame, policies: Mapping[str, DistrictPolicy]) -> pl.DataFrame:

@@ -1,10 +1,9 @@
 """Every spelling of a cell, and the rule each bad one breaks."""
 
-from datetime import date, datetime
+from datetime import date
 from typing import Any
 
 import polars as pl
-import pytest
 
 from schemas.exports import Column
 from transforms.cells import RULES, Reading, read, school_year, season
@@ -212,5 +211,5 @@ def test_fall_ends_on_15_november_and_winter_on_1_march():
         (2027, 3, 2): "spring",
         (2027, 6, 30): "spring",
     }
-    days = pl.Series([datetime(*day).date() for day in expected])
+    days = pl.Series([date(*day) for day in expected])
     assert pl.select(season(pl.lit(days))).to_series().to_list() == list(expected.values())

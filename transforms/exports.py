@@ -10,7 +10,7 @@ import polars as pl
 
 from schemas.contract import columns
 from schemas.events import EVENT_TYPES, FAMILIES, PAYLOADS
-from schemas.exports import Binding, Block
+from schemas.exports import Binding, Block, Layout
 from transforms import cells
 from transforms.cells import CODES, RULES, Reading
 from transforms.typed import Typed, among
@@ -22,6 +22,7 @@ NOTES = {**LINE, "slot": pl.Int32(), "text": pl.String()}
 REJECTED = {**LINE, "slot": pl.Int32(), "column": pl.String(), "rule": pl.String()}
 OUTCOMES = {**LINE, "outcome": pl.String()}
 FINDINGS = {"rule": pl.String(), "rows": pl.Int64()}
+WORKBOOKS = (".xlsx", ".xlsm", ".xls")
 _FACT = {
     **LINE,
     "slot": pl.Int32(),
@@ -89,9 +90,9 @@ def fact_schema(family: str) -> dict[str, pl.DataType]:
     return _FACT | {name: contract[name] for name in PAYLOADS[family]}
 
 
-def unhashed(binding: Binding) -> frozenset[str]:
+def unhashed(layout: Layout) -> frozenset[str]:
     """Payload columns that are stored and never compared."""
-    ours = [binding.layout.columns, *(slot.fact.columns for slot in binding.slots)]
+    ours = [layout.columns, *(fact.columns for fact in (*layout.facts, *layout.blocks))]
     return frozenset(name for each in ours for name, column in each.items() if not column.hashed)
 
 
@@ -116,7 +117,7 @@ class _Parse:
             latest=cells.latest_day(context.export_at.astimezone(ZoneInfo(context.time_zone)).date()),
             time_zone=context.time_zone,
             vocabulary=context.section_vocabulary,
-            serials=context.file_name.lower().endswith((".xlsx", ".xlsm", ".xls")),
+            serials=any(part.endswith(WORKBOOKS) for part in context.file_name.lower().split("!")),
             missing=self.layout.missing,
         )
         self.cells = Typed(rows, binding, reading)

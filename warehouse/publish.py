@@ -58,6 +58,10 @@ class PublishFailed(Exception):
     """The warehouse could not be published; the one before is unchanged. Carries names and counts, never a cell."""
 
 
+class UnreadableWarehouse(Exception):
+    """The published warehouse cannot be read. Names the file, never a cell."""
+
+
 def connect(path: Path, *, read_only: bool = True) -> duckdb.DuckDBPyConnection:
     """Open the warehouse, with every time in UTC and no extension fetched from anywhere.
 
@@ -67,6 +71,23 @@ def connect(path: Path, *, read_only: bool = True) -> duckdb.DuckDBPyConnection:
     connection = duckdb.connect(str(path), read_only=read_only, config={"autoinstall_known_extensions": "false"})
     connection.execute("set TimeZone = 'UTC'")
     return connection
+
+
+def ask(path: Path, query: str, values: Sequence[object] = ()) -> pl.DataFrame | None:
+    """Rows of the published warehouse; None before the first is published.
+
+    Raises:
+        UnreadableWarehouse: the file is not one that this version publishes.
+    """
+    if not path.exists():
+        return None
+    try:
+        with connect(path) as connection:
+            return pl.DataFrame(connection.sql(query, params=list(values)))
+    except duckdb.Error as error:
+        raise UnreadableWarehouse(
+            f"{path.name} cannot be read ({type(error).__name__}). Move it away; `tierline run` publishes it anew."
+        ) from None
 
 
 def publish(
