@@ -43,11 +43,10 @@ def current_facts(
 def _standing(
     log: Log, family: str, districts: Sequence[str], readings: pl.DataFrame, shown: pl.DataFrame
 ) -> pl.DataFrame:
-    standing = current(log.sighted(family, districts, readings))
-    rows = (
-        log.events(family, districts, readings).join(standing, on=["natural_key", "content_hash"], how="semi").collect()
-    )
-    versions = ["natural_key", "school_year"]
+    fact = ["district_id", "natural_key"]  # districts number their schools and classes alike
+    standing = current(log.sighted(family, districts, readings), fact)
+    rows = log.events(family, districts, readings).join(standing, on=[*fact, "content_hash"], how="semi").collect()
+    versions = [*fact, "school_year"]
     if rows.select(pl.struct(versions).is_duplicated().any()).item():
         rows = rows.sort("export_at", "batch_id", "attempt", descending=True).unique(versions, keep="first")
     if shown.height:

@@ -226,9 +226,9 @@ def compare(facts: pl.DataFrame, sightings: pl.DataFrame) -> pl.DataFrame:
     return facts.join(ordered.select(*version, change=change), on=version, how="left", maintain_order="left")
 
 
-def current(sightings: pl.LazyFrame) -> pl.LazyFrame:
-    """The version of each fact that stands: `natural_key`, `content_hash`."""
-    return sightings.group_by("natural_key").agg(
+def current(sightings: pl.LazyFrame, within: Sequence[str] = ("natural_key",)) -> pl.LazyFrame:
+    """The version of each fact that stands: `natural_key`, `content_hash`, and whatever else tells facts apart."""
+    return sightings.group_by(within).agg(
         pl.col("content_hash").sort_by("export_at", "content_hash", descending=[True, False]).first()
     )
 
