@@ -3,24 +3,32 @@
 import json
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime, time
+from datetime import UTC, date, datetime, time
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from traceback import extract_tb
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
-from rich.table import Table
 
 from warehouse.home import Home
 
+if TYPE_CHECKING:  # what a command does not need it does not import: help and completion answer at once
+    import polars as pl
+    from rich.console import Console
+
 DONE, BLOCKED, WRONG_USE, NOTHING = 0, 1, 2, 3
+OURS = frozenset({"pipelines", "transforms", "schemas", "warehouse"})
+WIDTH_IN_A_PIPE = 200
+HASH_CHARS = 64
+MOST_CODE = 12
+"""Characters shown of a hash; JSON has them all."""
 
 app = typer.Typer(
     name="tierline",
     help="Student, classroom or system? From school data exports to flagged classrooms, every row accounted for.",
+    epilog="Exit codes: 0 done; 1 a check blocked or something failed; 2 wrong use; 3 nothing matched.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
@@ -31,35 +39,95 @@ HomeOption = Annotated[
     Path, typer.Option("--home", envvar="TIERLINE_HOME", help="Folder of the agency's data.", show_default="./data")
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for a script.")]
-DistrictOption = Annotated[list[str] | None, typer.Option("--district", "-d", help="Only these districts.")]
 DEFAULT_HOME = Path("data")
 
 
-def main() -> None:
-    """Entry point: errors of ours are one line, without a trace that could show data."""
-    from pipelines.loading import HomeMismatch
-    from schemas.contract import BrokenContract
-    from schemas.policy import UnreadablePolicy
-    from warehouse.delta import StoreError
-    from warehouse.home import HomeError
-    from warehouse.vault import VaultError
+def _complete_district(context: typer.Context, incomplete: str) -> list[str]:
+    home = context.params.get("home") or os.environ.get("TIERLINE_HOME") or DEFAULT_HOME
+    return [name for name in Home(Path(home)).districts() if name.startswith(incomplete)]
 
+
+DistrictOption = Annotated[
+    list[str] | None,
+    typer.Option("--district", "-d", help="Only these districts.", autocompletion=_complete_district),
+]
+WindowOption = Annotated[
+    str | None,
+    typer.Option("--window", help="Only fall, winter or spring.", autocompletion=lambda: ["fall", "winter", "spring"]),
+]
+MeasureOption = Annotated[str | None, typer.Option("--measure", help="Only this measure, such as map_growth_math.")]
+YearOption = Annotated[str | None, typer.Option("--school-year", help="Only this school year, by its ending year.")]
+
+
+def main() -> None:
+    """Entry point: an error is a line or two, without a trace that could show data."""
     try:
         app()
-    except (UnreadablePolicy, HomeError, HomeMismatch, VaultError, StoreError, BrokenContract) as error:
-        fail(str(error), BLOCKED)
+    except Exception as error:
+        fail(_told(error), BLOCKED)
+
+
+def _told(error: Exception) -> str:
+    """An error of ours in its own words; of any other its type and place, because its words may hold a cell."""
+    if type(error).__module__.partition(".")[0] in OURS:
+        return str(error)
+    if isinstance(error, OSError) and error.filename and error.strerror:
+        return f"{error.filename}: {error.strerror}. Check that it exists and that you may read and write it."
+    trace = extract_tb(error.__traceback__)
+    place = next((each for each in reversed(trace) if OURS & set(Path(each.filename).parts[-3:-1])), trace[-1])
+    return (
+        f"A fault in Tierline: {type(error).__name__} in {place.name}, {Path(place.filename).name} line {place.lineno}."
+        " What was under way has not happened: nothing half-done is ever read. Run it again, and report this line"
+        " if it comes back; it holds nothing of the data."
+    )
 
 
 def fail(message: str, code: int = WRONG_USE) -> NoReturn:
     """Say what is wrong and end."""
-    Console(stderr=True, highlight=False).print(message, style="red", markup=False)
+    _console(stderr=True).print(message, style="red", markup=False, soft_wrap=True)
     raise SystemExit(code)
+
+
+def _console(*, stderr: bool = False) -> "Console":
+    from rich.console import Console
+
+    console = Console(stderr=stderr, highlight=False)
+    if not console.is_terminal and "COLUMNS" not in os.environ:
+        console.width = WIDTH_IN_A_PIPE
+    return console
+
+
+def _print_json(value: object) -> None:
+    typer.echo(json.dumps(value, default=_plain, allow_nan=False))
+
+
+def _plain(value: object) -> str:
+    return value.isoformat() if isinstance(value, date) else str(value)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        typer.echo(f"tierline {version('tierline')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    _: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Say the version and end.")
+    ] = False,
+) -> None:
+    pass
 
 
 @contextmanager
 def progress(quiet: bool) -> Iterator[Any]:
     """A bar on a terminal, nothing in a pipe; gives a function that says what is under way."""
-    console = Console(stderr=True)
+    from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    console = _console(stderr=True)
     if quiet or not console.is_terminal:
         yield lambda _message: None
         return
@@ -81,11 +149,13 @@ def demo(
     students: Annotated[int, typer.Option(min=200, help="Students of the synthetic district.")] = 3000,
 ) -> None:
     """Make a synthetic district in real vendor layouts, run everything, say what was found and where to look."""
-    from pipelines.demo import findings, make_demo
+    from pipelines.demo import findings, is_free, make_demo
     from pipelines.runs import run_graph
 
     place = Home(home)
-    console = Console(highlight=False)
+    if not is_free(place):
+        fail(f"{home} holds districts of its own. Give the demo a folder for itself: tierline demo --home demo")
+    console = _console()
     with progress(quiet=False) as say:
         say("Simulating a district")
         districts = make_demo(place, students)
@@ -100,7 +170,7 @@ def demo(
 def run(
     home: HomeOption = DEFAULT_HOME,
     district: DistrictOption = None,
-    school_year: Annotated[str | None, typer.Option(help="Only this school year, by its ending year.")] = None,
+    school_year: YearOption = None,
     as_of: Annotated[
         str | None, typer.Option(help="Rebuild what was known then: a day or a UTC time. Needs --out.")
     ] = None,
@@ -108,19 +178,24 @@ def run(
     as_json: JsonOption = False,
 ) -> None:
     """Load what landed and materialise what changed."""
+    if (as_of is None) != (out is None):
+        fail("--as-of and --out go together: a day in the past is rebuilt beside the present, never over it.")
+    moment = None if as_of is None else _moment(as_of)
+    if school_year is not None and not (len(school_year) == len("2026") and school_year.isdigit()):
+        fail(f"--school-year {school_year}: write the year in which it ends, such as 2026 for 2025-26.")
+    place = Home(home)
+    districts = _districts(place, district)
+
     from pipelines.runs import rebuild_as_of, run_graph
 
-    place = Home(home).make()
-    districts = _districts(place, district)
+    place.make()
     with progress(quiet=as_json) as say:
-        if as_of is not None:
-            if out is None:
-                fail("--as-of needs --out: a day in the past is rebuilt beside the present, never over it.")
-            outcome = rebuild_as_of(place, districts, _moment(as_of), out, progress=say)
+        if moment is not None and out is not None:
+            outcome = rebuild_as_of(place, districts, moment, out, progress=say)
         else:
             outcome = run_graph(place, districts, school_year=school_year, progress=say)
     if as_json:
-        print(json.dumps(outcome.summary(), default=str))  # noqa: T201 output for scripts
+        _print_json(outcome.summary())
     else:
         _show_outcome(outcome.summary())
     raise typer.Exit(outcome.exit_code)
@@ -129,22 +204,29 @@ def run(
 @app.command()
 def status(home: HomeOption = DEFAULT_HOME, district: DistrictOption = None, as_json: JsonOption = False) -> None:
     """Files, rows by outcome, refused, stale, flags."""
+    place = Home(home)
+    districts = _districts(place, district)
+
     from pipelines.status import status_of
 
-    place = Home(home)
-    rows = status_of(place, _districts(place, district))
+    rows = status_of(place, districts)
     if as_json:
-        print(json.dumps(rows, default=str))  # noqa: T201 output for scripts
+        _print_json(rows)
         return
-    console = Console()
+    console = _console()
     for each in rows:
-        table = Table(title=f"District {each['district_id']}", title_justify="left", show_header=False, box=None)
+        console.print(f"District {each['district_id']}", style="bold")
         for name, value in each.items():
-            if name not in ("district_id", "held_files"):
-                table.add_row(name.replace("_", " "), _text(value))
-        console.print(table)
+            if name not in ("district_id", "held_files", "flags", "failed_rules", "stale"):
+                console.print(f"  {name.replace('_', ' '):<18} {_text(value)}", markup=False, soft_wrap=True)
+        for reason in each["stale"]:
+            console.print(f"  stale: {reason}", markup=False, style="yellow", soft_wrap=True)
         for file in each["held_files"]:
             console.print(f"  held: {file['file']}: {file['message']}", markup=False, style="yellow", soft_wrap=True)
+        for rule in each["failed_rules"]:
+            told = f"  failed: {rule['school_year']} {rule['about']}: {rule['rule']} ({rule['rows']} rows)"
+            console.print(told, markup=False, style="yellow", soft_wrap=True)
+        _show_flags(each["flags"])
 
 
 @app.command("layouts")
@@ -159,21 +241,21 @@ def show_layouts(
     if file is None:
         rows = known_layouts()
         if as_json:
-            print(json.dumps(rows))  # noqa: T201 output for scripts
-            return
-        table = Table("layout", "what it is", "event types", box=None)
-        for row in rows:
-            table.add_row(row["layout"], row["title"], row["events"])
-        Console().print(table)
+            _print_json(rows)
+        else:
+            _show_table([list(row.values()) for row in rows], ["layout", "what it is", "event types"])
         return
     found = layouts_of(Home(home), file)
     if as_json:
-        print(json.dumps(found))  # noqa: T201 output for scripts
+        _print_json(found)
     else:
-        for each in found:
+        console = _console()
+        for number, each in enumerate(found):
+            if number:
+                console.print()
             for name, value in each.items():
                 if value:
-                    Console(highlight=False).print(f"{name:<14} {_text(value)}", markup=False, soft_wrap=True)
+                    console.print(f"{name:<10} {_text(value)}", markup=False, soft_wrap=True)
     raise typer.Exit(DONE if all(each["layout"] for each in found) else NOTHING)
 
 
@@ -182,40 +264,50 @@ def simulate_command(
     out: Annotated[Path, typer.Option(help="Landing folder to write to; one folder per district.")],
     districts: Annotated[int, typer.Option(min=1)] = 1,
     students: Annotated[int, typer.Option(min=200, help="In all districts together.")] = 3000,
-    seed: Annotated[int, typer.Option()] = 1,
+    seed: Annotated[int, typer.Option(help="Same seed and numbers, same bytes.")] = 1,
+    as_json: JsonOption = False,
 ) -> None:
     """Write synthetic exports of any size, for tests and benchmarks."""
     from pipelines.simulate import simulate
 
-    for each in simulate(out, districts=districts, students=students, seed=seed):
-        Console().print(f"{each.id}: {len(each.files)} files in {each.path}", highlight=False)
+    with progress(quiet=as_json) as say:
+        say(f"{students} students")
+        made = simulate(out, districts=districts, students=students, seed=seed)
+    if as_json:
+        _print_json([{"district_id": each.id, "path": each.path, "files": len(each.files)} for each in made])
+        return
+    for each in made:
+        _console().print(f"{each.id}: {len(each.files)} files in {each.path}", markup=False, soft_wrap=True)
 
 
 @app.command()
 def verify(home: HomeOption = DEFAULT_HOME, district: DistrictOption = None, as_json: JsonOption = False) -> None:
     """The log against its hashes, the ledger against the files, the projections against a rebuild."""
+    place = Home(home)
+    districts = _districts(place, district)
+
     from pipelines.verify import verify_home
 
-    place = Home(home)
     with progress(quiet=as_json) as say:
-        results = verify_home(place, _districts(place, district), say)
+        results = verify_home(place, districts, say)
     if as_json:
-        print(json.dumps(results, default=str))  # noqa: T201 output for scripts
+        _print_json(results)
     else:
         for each in results:
-            mark = "ok " if each["is_passed"] else "NOT"
-            Console(highlight=False).print(
-                f"{mark} {each['district_id']}: {each['rule']}: {each['told']}", markup=False
-            )
+            mark, style = ("ok ", "") if each["is_passed"] else ("NOT", "red")
+            told = f"{mark} {each['district_id']}: {each['rule']}: {each['told']}"
+            _console().print(told, style=style, markup=False, soft_wrap=True)
     raise typer.Exit(DONE if all(each["is_passed"] for each in results) else BLOCKED)
 
 
 @app.command()
 def ui(home: HomeOption = DEFAULT_HOME, port: Annotated[int, typer.Option(min=1, max=65535)] = 3000) -> None:
     """The Dagster UI on 127.0.0.1, with the sensor and the schedule ready to be switched on."""
+    place = Home(home)
+    _districts(place, None)
+
     from pipelines.runs import dagster_home
 
-    place = Home(home).make()
     os.environ["TIERLINE_HOME"] = str(place.root)
     os.environ["DAGSTER_HOME"] = str(dagster_home(place))
     command = [
@@ -234,38 +326,96 @@ def ui(home: HomeOption = DEFAULT_HOME, port: Annotated[int, typer.Option(min=1,
 
 
 @explain_app.command("class")
-def explain_class(class_id: str, home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False) -> None:
+def explain_class(
+    class_id: str,
+    home: HomeOption = DEFAULT_HOME,
+    window: WindowOption = None,
+    measure: MeasureOption = None,
+    school_year: YearOption = None,
+    as_json: JsonOption = False,
+) -> None:
     """Why a class is flagged or not: its numbers, its students' tests, and the lines they came from."""
-    _explain("class", class_id, home, as_json)
+    only = {"benchmark_window": window, "measure": measure, "school_year": school_year}
+    _explain("class", class_id, home, as_json, only)
 
 
 @explain_app.command("student")
-def explain_student(subject_key: str, home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False) -> None:
+def explain_student(
+    subject_key: str,
+    home: HomeOption = DEFAULT_HOME,
+    window: WindowOption = None,
+    measure: MeasureOption = None,
+    school_year: YearOption = None,
+    as_json: JsonOption = False,
+) -> None:
     """A student's tiers, tests and cycles, and the lines they came from."""
-    _explain("student", subject_key, home, as_json)
+    only = {"benchmark_window": window, "measure": measure, "school_year": school_year}
+    _explain("student", subject_key, home, as_json, only)
 
 
 @explain_app.command("cycle")
 def explain_cycle(cycle_id: str, home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False) -> None:
     """A cycle's sessions, probes and outcome, and the lines they came from."""
-    _explain("cycle", cycle_id, home, as_json)
+    _explain("cycle", cycle_id, home, as_json, {})
 
 
-def _explain(kind: str, key: str, home: Path, as_json: bool) -> None:
-    from pipelines.explain import explain
+def _explain(kind: str, key: str, home: Path, as_json: bool, only: dict[str, str | None]) -> None:
+    place = Home(home)
+    _districts(place, None)
 
-    sections = explain(Home(home), kind, key)
+    from pipelines.explain import explain, narrowed
+
+    sections = explain(place, kind, key)
     if not sections:
         fail(f"No {kind} is known by this id in {home}. `tierline status` says what is there.", NOTHING)
+    sections = narrowed(sections, {column: value for column, value in only.items() if value is not None})
+    if not sections:
+        fail(f"This {kind} has nothing in the window, measure or school year asked for.", NOTHING)
     if as_json:
-        print(json.dumps({title: rows.to_dicts() for title, rows in sections.items()}, default=str))  # noqa: T201 output for scripts
+        _print_json({title: rows.to_dicts() for title, rows in sections.items()})
         return
-    console = Console()
     for title, rows in sections.items():
-        table = Table(*rows.columns, title=title, title_justify="left", box=None)
-        for row in rows.rows():
-            table.add_row(*map(_text, row))
-        console.print(table)
+        _show_section(title, rows)
+
+
+def _show_section(title: str, rows: "pl.DataFrame") -> None:
+    """A table narrow enough to read: what is the same in every row is said once, what is null nowhere."""
+    console = _console()
+    console.print(f"\n{title}", style="bold", markup=False)
+    filled = [name for name in rows.columns if rows[name].null_count() < rows.height and name != "batch_id"]
+    same = [name for name in filled if rows[name].n_unique() == 1]
+    said = [f"{name.replace('_', ' ')} {_text(rows[name][0])}" for name in same]
+    if rows.height == 1:
+        for each in said:
+            console.print(f"  {each}", markup=False, soft_wrap=True)
+        return
+    if said:
+        console.print("  " + "; ".join(said), markup=False, soft_wrap=True)
+    shown = rows.select(name for name in filled if name not in same)
+    _show_table(shown.rows(), [name.replace("_", " ") for name in shown.columns])
+
+
+def _show_table(rows: Sequence[Sequence[object]], header: Sequence[str]) -> None:
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table(*header, box=None, pad_edge=False)
+    for row in rows:
+        table.add_row(*(escape(_text(value)) for value in row))
+    _console().print(table)
+
+
+def _show_flags(flags: Sequence[dict[str, Any]]) -> None:
+    """Classes by level: one line per school year, window and measure."""
+    if not flags:
+        return
+    levels = sorted({each["level"] for each in flags})
+    lines: dict[tuple[str, ...], dict[str, int]] = {}
+    for each in flags:
+        line = (each["school_year"], each["benchmark_window"], each["measure"])
+        lines.setdefault(line, {})[each["level"]] = each["classes"]
+    rows = [[*line, *(counts.get(level) for level in levels)] for line, counts in lines.items()]
+    _show_table(rows, ["school year", "window", "measure", *levels])
 
 
 def _districts(home: Home, chosen: list[str] | None) -> list[str]:
@@ -294,7 +444,7 @@ def _moment(text: str) -> datetime:
 
 
 def _show_outcome(summary: dict[str, Any]) -> None:
-    console = Console(highlight=False)
+    console = _console()
     for name, value in summary.items():
         if value not in (None, [], {}, ""):
             console.print(f"{name.replace('_', ' '):<22} {_text(value)}", markup=False, soft_wrap=True)
@@ -303,8 +453,16 @@ def _show_outcome(summary: dict[str, Any]) -> None:
 def _text(value: object) -> str:
     if value is None:
         return "-"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
     if isinstance(value, float):
-        return f"{value:.4g}"
+        return f"{value:.4g}" if abs(value) < 1000 else f"{value:,.1f}"
+    if isinstance(value, int):
+        return f"{value:,}"
+    if isinstance(value, datetime):
+        return f"{value:%Y-%m-%d %H:%M}"
+    if isinstance(value, str) and len(value) == HASH_CHARS and value.isalnum():
+        return value[:MOST_CODE]
     if isinstance(value, list | tuple):
         return "; ".join(_text(each) for each in value)
     if isinstance(value, dict):

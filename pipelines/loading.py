@@ -13,7 +13,7 @@ import polars as pl
 
 from pipelines.reading import Aliases, HeldFile, KnownFile, Reader, know
 from schemas.exports import layouts
-from schemas.policy import DistrictPolicy
+from schemas.policy import DistrictPolicy, UnreadablePolicy
 from warehouse.home import Home, fingerprint
 from warehouse.landing import Landed, Refused, discover
 from warehouse.log import Log
@@ -84,7 +84,7 @@ class Loader:
         with self.vault.lease(district_id) as renew:
             ledger = self.log.ledger_rows([district_id])
             self._same_secret(ledger)
-            aliases = self._aliases()
+            aliases = read_aliases(self.home)
             landed, report.refused = discover(self.home.landing / district_id, district_id)
             files = sorted((know(each, aliases) for each in landed), key=lambda each: each.order)
             years = _bundle_years(reader, files)
@@ -113,6 +113,26 @@ class Loader:
             report.rows += self._retry_parked(reader, ledger, aliases, renew)
         return report
 
+    def waiting(self, district_id: str) -> dict[str, int]:
+        """What a load would read or refuse now: content and what it is held under, to readings begun before.
+
+        Empty when every landed file was loaded, or held for a reason that still stands.
+
+        Raises:
+            UnreadablePolicy: the district has no usable policy.
+        """
+        policy, aliases = self.home.policy(district_id), read_aliases(self.home)
+        against = self._against(district_id, policy, aliases)
+        ledger = self.log.ledger_rows([district_id])
+        status = dict(zip(ledger["batch_id"], ledger["status"], strict=True))
+        held = dict(zip(ledger["batch_id"], ledger["held_against"], strict=True))
+        attempts = self.vault.attempts(district_id)
+        landed, refused = discover(self.home.landing / district_id, district_id)
+        batches = {know(each, aliases).batch_id for each in landed}
+        new = {batch for batch in batches if status.get(batch) != "loaded" and held.get(batch) != against}
+        found = {f"{batch}:{against}": attempts.get(batch, 0) for batch in new}
+        return found | {f"{each.rule}:{hashlib.sha256(each.name.encode()).hexdigest()}": 0 for each in refused}
+
     def _now(self) -> datetime:
         stamp = self.vault.tick(int(self.clock().timestamp() * 1_000_000))
         return datetime.fromtimestamp(stamp / 1_000_000, UTC)
@@ -124,15 +144,6 @@ class Loader:
                 " Restore the vault that belongs to this log from its backup."
             )
 
-    def _aliases(self) -> Aliases:
-        folder = self.home.policies / "aliases"
-        if not folder.exists():
-            return {}
-        return {
-            path.stem: tomllib.loads(path.read_text("utf-8")).get("columns", {})
-            for path in sorted(folder.glob("*.toml"))
-        }
-
     def _against(self, district_id: str, policy: DistrictPolicy, aliases: Aliases) -> str:
         """What a file is held under: it is offered again when any of it changes (SEMANTICS 2.6)."""
         roster = self.vault.roster_size(district_id)
@@ -141,11 +152,11 @@ class Loader:
 
     def _archive(self, landed: Landed, batch_id: str, policy: DistrictPolicy) -> None:
         """Keep the bytes of a loaded batch; a file that stood alone leaves the landing folder."""
-        kept = self._archived(landed.district_id, batch_id, landed.name)
+        kept = self.home.archived(landed.district_id, batch_id, landed.name)
         if not kept.exists():
             kept.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             part = kept.with_name(f".{kept.name}.part")
-            if landed.member is None and landed.path.suffix.lower() != ".gz":
+            if landed.member is None and not landed.is_packed:
                 shutil.copyfile(landed.path, part)
             else:
                 part.write_bytes(landed.read())  # unpacked, as its name says
@@ -153,9 +164,6 @@ class Loader:
             part.replace(kept)
         if policy.landing == "move" and landed.member is None:
             _remove(landed.path)
-
-    def _archived(self, district_id: str, batch_id: str, name: str) -> Path:
-        return self.home.archive / district_id / batch_id[:24] / Path(name.replace("!", "/")).name
 
     def _clear(self, files: Sequence[KnownFile], status: Mapping[str, str], refused: Sequence[Refused]) -> None:
         """Archives and workbooks leave the landing folder once everything in them is loaded."""
@@ -186,7 +194,7 @@ class Loader:
         rows: list[dict[str, object]] = []
         for batch_id, attempt, name, export_at in latest.select("batch_id", "attempt", "file", "export_at").rows():
             renew()
-            path = self._archived(reader.district_id, batch_id, name)
+            path = self.home.archived(reader.district_id, batch_id, name)
             found = discover(path.parent, reader.district_id)[0] if path.exists() else []
             again = [know(replace(each, name=name), aliases) for each in found]
             file = next((replace(each, export_at=export_at) for each in again if each.batch_id == batch_id), None)
@@ -199,6 +207,32 @@ class Loader:
             )
             rows.append(reader.read(file, "", None, lines))
         return rows
+
+
+def read_aliases(home: Home) -> Aliases:
+    """The agency's own headers, by layout and column.
+
+    Raises:
+        UnreadablePolicy: a file of them cannot be used.
+    """
+    return {path.stem: _aliases_in(path) for path in sorted((home.policies / "aliases").glob("*.toml"))}
+
+
+def _aliases_in(path: Path) -> Mapping[str, Sequence[str]]:
+    name = f"policy/aliases/{path.name}"
+    try:
+        named = tomllib.loads(path.read_text("utf-8")).get("columns", {})
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError):
+        raise UnreadablePolicy(f"{name} is not TOML. Look for a quote or bracket that is not closed.") from None
+    if path.stem not in layouts():
+        raise UnreadablePolicy(f"{name}: no layout is called {path.stem}. `tierline layouts` lists them.")
+    if not isinstance(named, dict) or not all(
+        isinstance(headers, list) and all(isinstance(each, str) for each in headers) for headers in named.values()
+    ):
+        raise UnreadablePolicy(
+            f'{name}: under [columns], give each column a list of headers, such as score = ["Scale Score"].'
+        )
+    return named
 
 
 def _remove(path: Path) -> None:

@@ -74,10 +74,16 @@ def know(landed: Landed, aliases: Aliases) -> KnownFile:
         recognised = recognise(read_header(landed.read(), landed.name), landed.name, layouts(), aliases)
     except UnreadableExport as error:
         recognised = Held("unreadable", str(error))
-    layout = recognised.binding.layout.id if isinstance(recognised, Recognised) else "unknown"
-    named = sorted((name, tuple(headers)) for name, headers in aliases.get(layout, {}).items())
-    text = "\0".join((landed.data_sha256, landed.district_id, layout, repr(named)))
-    return KnownFile(landed, recognised, hashlib.sha256(text.encode()).hexdigest())
+    layout = recognised.binding.layout.id if isinstance(recognised, Recognised) else None
+    return KnownFile(landed, recognised, batch_of(landed, layout, aliases))
+
+
+def batch_of(landed: Landed, layout: str | None, aliases: Aliases) -> str:
+    """The batch id of a file that this layout reads."""
+    read_as = layout or "unknown"
+    named = sorted((name, tuple(headers)) for name, headers in aliases.get(read_as, {}).items())
+    text = "\0".join((landed.data_sha256, landed.district_id, read_as, repr(named)))
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def export_time(file: KnownFile, policy: DistrictPolicy) -> datetime:
@@ -186,7 +192,7 @@ class Reader:
             secret=self.secret,
             year=year or self._year_of(export_time(file, self.policy)),
             year_starts_month=self.policy.year_starts_month,
-            unhashed=tuple(sorted(unhashed(binding))),
+            unhashed=tuple(sorted(unhashed(layout))),
         )
         keys = self._own_keys(parsed, layout)
         read = self._with_subjects(parsed, damaged, keys)

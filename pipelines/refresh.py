@@ -7,7 +7,6 @@ from datetime import datetime
 from importlib.metadata import version
 
 import polars as pl
-from transforms.signals import school_signals
 
 from pipelines.facts import PARTITION, current_facts, fingerprints
 from pipelines.quality import RESULT_COLUMNS, blocked, contract_results, finding_results
@@ -35,6 +34,7 @@ from transforms.cycles import cycle_tables
 from transforms.membership import class_memberships
 from transforms.placement import need_levels, tier_placements
 from transforms.screening import screening_results
+from transforms.signals import school_signals
 from transforms.windows import window_rules
 from warehouse.log import Log
 from warehouse.projections import DistrictState, Projections
@@ -89,6 +89,7 @@ def refresh(
     policies: Mapping[str, DistrictPolicy],
     *,
     as_of: datetime | None = None,
+    school_year: str | None = None,
     plausible: Plausible | None = None,
     progress: Callable[[str], None] = lambda _: None,
 ) -> RefreshReport:
@@ -99,22 +100,24 @@ def refresh(
         projections: Where the tables are kept; a store of its own for a day in the past.
         policies: The districts meant, with their policies.
         as_of: Only what was recorded by then counts.
+        school_year: The only year to look at; the others stay as stale as they are.
         plausible: What else is asked of new tables before they are written.
         progress: Told what is under way.
     """
     report = RefreshReport()
     ledger = log.ledger_rows(sorted(policies), as_of)
     states = _district_states(ledger, policies)
-    known = projections.districts.scan().collect()
-    news = states.join(known, on=list(columns(DistrictState)), how="anti", nulls_equal=True)
+    news = out_of_date(projections, ledger, policies)
     report.unchanged = sorted(set(policies) - set(news["district_id"]))
     for districts in _chunks(ledger, news["district_id"].sort().to_list()):
         progress(", ".join(districts) if len(districts) < 4 else f"{len(districts)} districts")
         chosen = {district: policies[district] for district in districts}
-        _refresh(log, projections, chosen, ledger, plausible, report)
-        projections.districts.replace(
-            states.filter(pl.col("district_id").is_in(districts)), [(district,) for district in districts]
-        )
+        _refresh(log, projections, chosen, ledger, school_year, plausible, report)
+        if school_year is None:
+            projections.districts.replace(
+                states.filter(pl.col("district_id").is_in(districts)), [(district,) for district in districts]
+            )
+    report.held = blocked(projections.read(QualityResult, sorted(policies)).collect()).rows()
     return report
 
 
@@ -123,6 +126,7 @@ def _refresh(
     projections: Projections,
     policies: Mapping[str, DistrictPolicy],
     ledger: pl.DataFrame,
+    school_year: str | None,
     plausible: Plausible | None,
     report: RefreshReport,
 ) -> None:
@@ -134,6 +138,8 @@ def _refresh(
     changed = inputs.join(before, on=[*PARTITION, "projection", "input_id"], how="anti")
     gone = before.join(inputs, on=[*PARTITION, "projection"], how="anti")
     stale = pl.concat([changed.select(PARTITION), gone.select(PARTITION)]).unique().sort(PARTITION)
+    if school_year is not None:
+        stale = stale.filter(pl.col("school_year") == school_year)
     if stale.is_empty():
         return
     lazy = {family: rows.join(stale, on=PARTITION, how="semi").lazy() for family, rows in facts.items()}
@@ -147,14 +153,13 @@ def _refresh(
     decisions = {contract: _shaped(rows, contract, inputs) for contract, rows in decided.items()}
     quality = pl.concat([quality, *(contract_results(rows, each, stale) for each, rows in decisions.items())])
     shaped |= decisions | {QualityResult: _shaped(quality, QualityResult, inputs)}
-    held = blocked(quality)
-    report.held += held.select(*PARTITION, "rule").rows()
-    good = stale.join(held, on=PARTITION, how="anti")
+    good = stale.join(blocked(quality), on=PARTITION, how="anti")
     for contract in PROJECTIONS:
         mine = pl.concat(
             [each.filter(pl.col("projection") == table_name(contract)).select(PARTITION) for each in (changed, gone)]
         ).unique()
-        written = mine.join(good, on=PARTITION, how="semi").sort(PARTITION)
+        # what failed is said even where the tables stay as they were
+        written = mine.join(stale if contract is QualityResult else good, on=PARTITION, how="semi").sort(PARTITION)
         rows = shaped[contract]
         if written.height < stale.height:
             rows = rows.join(written, on=PARTITION, how="semi", maintain_order="left")
@@ -251,6 +256,12 @@ def policy_hash(policy: DistrictPolicy) -> str:
 
 def _code_version() -> str:
     return f"{version('tierline')}/{RULES_VERSION}"
+
+
+def out_of_date(projections: Projections, ledger: pl.DataFrame, policies: Mapping[str, DistrictPolicy]) -> pl.DataFrame:
+    """``DistrictState`` of the districts whose projections may not say what ledger, policy and code now do."""
+    known = projections.districts.scan().collect()
+    return _district_states(ledger, policies).join(known, on=list(columns(DistrictState)), how="anti", nulls_equal=True)
 
 
 def _district_states(ledger: pl.DataFrame, policies: Mapping[str, DistrictPolicy]) -> pl.DataFrame:

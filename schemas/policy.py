@@ -170,6 +170,11 @@ class QualityRule(_Policy):
     score_drift_maximum: float = 15.0
     """Change of a measure's mean percentile from the previous window that is reported."""
     tested_share_minimum: float = 0.5
+    """A school with a smaller share of its students tested is reported."""
+    volume_drop_maximum: float = 0.5
+    """A school's tests of a measure may fall by this share from one window to the next before it is reported."""
+    match_rate_expected: float = 0.95
+    """A file with a smaller match rate is loaded and reported."""
     blocking: tuple[str, ...] = ()
     """Expectations that hold a district-year instead of warning."""
 

@@ -277,12 +277,15 @@ def _reference_verdict(
     goal, baseline, goal_slope = out["goal_score"], out["baseline"], out["goal_slope"]
     slope = p = None
     if len(points) >= 2:
-        fit = stats.linregress([number / 7 for number, _ in points], [score for _, score in points])
-        slope = fit.slope
+        weeks, scores = [number / 7 for number, _ in points], [score for _, score in points]
+        slope, start = (float(each) for each in stats.linregress(weeks, scores)[:2])
         if len(points) >= 3 and goal_slope is not None:
-            is_exact = fit.stderr < 1e-9
+            # Not SciPy's own error, which is not a number where every score is the same.
+            squares = sum((score - start - slope * week) ** 2 for week, score in zip(weeks, scores, strict=True))
+            middle = sum(weeks) / len(weeks)
+            error = (squares / (len(points) - 2) / sum((week - middle) ** 2 for week in weeks)) ** 0.5
             reaches = float(slope >= goal_slope - 1e-9)
-            p = reaches if is_exact else stats.t.sf((goal_slope - slope) / fit.stderr, len(points) - 2)
+            p = reaches if error < 1e-9 else float(stats.t.sf((goal_slope - slope) / error, len(points) - 2))
     last = points[-2:]
     measured = None if goal is None or len(last) < 2 else all(score >= goal for _, score in last)
     recorded = any(

@@ -117,6 +117,11 @@ def test_an_unknown_rename_is_held_with_the_header_it_probably_is(new: str):
     assert "made.score in the district's aliases" in found.message
 
 
+def test_a_renamed_column_that_also_moved_is_found_by_its_name():
+    header = [*(name for name in PLAIN_HEADER if name != "Overall Scale Score"), "Shoe Size", "Overall Scale Scr"]
+    assert held(",".join(header), PLAIN).likely == (("Overall Scale Score", "Overall Scale Scr"),)
+
+
 def test_an_unlike_header_in_the_place_of_a_missing_one_is_the_likely_rename():
     found = held(",".join(changed(PLAIN_HEADER, "Completion Date", "Finished")), PLAIN)
     assert found.likely == (("Completion Date", "Finished"),)

@@ -279,7 +279,7 @@ def of_students(days: list[pl.DataFrame]) -> pl.DataFrame:
 @given(
     st.lists(st.lists(st.tuples(VERSION, st.integers(0, 2)), min_size=1, max_size=8), max_size=40), st.integers(0, 9)
 )
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=8, deadline=None)
 def test_joined_tests_agree_with_the_slow_version_in_any_order(drawn, seed):
     days = [
         same_day(*(version for version, _ in day)).with_columns(
@@ -318,7 +318,7 @@ TEST = st.fixed_dictionaries(
 
 @pytest.mark.parametrize("rule", ["growth_measure", "lowest_sem", "latest", "first", "median3"])
 @given(st.lists(st.lists(TEST, min_size=1, max_size=8), min_size=1, max_size=40), st.integers(0, 9))
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=4, deadline=None)
 def test_the_chosen_test_agrees_with_the_slow_version_in_any_order(rule, drawn, seed):
     schema = {"standard_error": pl.Float64, "is_growth_measure": pl.Boolean}
     tests = of_students(

@@ -8,7 +8,7 @@ import polars as pl
 
 from schemas.contract import columns, empty
 from schemas.events import ALL_YEARS, FAMILIES, SCHEMA_VERSION, Sighting
-from transforms.versions import compare, identify, keyed_hash
+from transforms.versions import compare, event_id, identify
 
 REFERENCE_TYPES = ("SchoolListed", "TermListed", "CourseListed", "ClassListed")
 """Roster records that belong to no single year: every year reads them (SEMANTICS 2.4)."""
@@ -219,9 +219,7 @@ def _events(rows: pl.DataFrame, family: str, stamp: Stamp) -> pl.DataFrame:
     typed = rows.with_columns(event_type=_versioned(family), school_year=_years(family, stamp)).explode(
         "school_year", empty_as_null=True, keep_nulls=True
     )
-    parts = ["event_type", "natural_key", "content_hash"]
-    text = pl.concat_str([*parts, pl.col("export_at").dt.to_string("iso:strict")], separator="\x1f")
-    return typed.with_columns(event_id=keyed_hash(text, stamp.secret)).select(list(columns(FAMILIES[family])))
+    return typed.with_columns(event_id=event_id(stamp.secret)).select(list(columns(FAMILIES[family])))
 
 
 def _versioned(family: str) -> pl.Expr:

@@ -33,7 +33,8 @@ _CYCLE_COLUMNS = (
     *("baseline", "goal_score", "leave_reason", "close_reason"),
 )
 _SESSION_COLUMNS = (
-    *("event_type", *PLACE, "subject_key", "occurred_on", "export_at", "starts_at", "planned_minutes", "held_minutes"),
+    *("event_type", *PLACE, "subject_key", "occurred_on", "export_at", "natural_key", "starts_at"),
+    *("planned_minutes", "held_minutes"),
     *("fidelity_share", "attendance", "attended_minutes", "tutor_key", "measure", "score", "goal_score"),
 )
 _MEETINGS = (*PLANS, "SessionHeld")
@@ -75,7 +76,7 @@ def read(facts: Mapping[str, pl.LazyFrame], policies: Mapping[str, DistrictPolic
     one child's support on another child's record.
     """
     cycle = facts["cycle"].select(_CYCLE_COLUMNS).rename({"occurred_on": "on"}).collect()
-    session = _session_rows(facts["session"])
+    session = session_rows(facts["session"])
     year = years(cycle, session)
     opened = openings(cycle, year, policies)
     closed = with_closes(cycle, opened)
@@ -108,7 +109,7 @@ def read(facts: Mapping[str, pl.LazyFrame], policies: Mapping[str, DistrictPolic
     )
 
 
-def _session_rows(facts: pl.LazyFrame) -> pl.DataFrame:
+def session_rows(facts: pl.LazyFrame) -> pl.DataFrame:
     """Session facts with their local start as a time; a day alone is its midnight.
 
     Rows without a group that name a tutor are tutoring: minutes, never dose (SEMANTICS 6.7).

@@ -10,7 +10,7 @@ import polars as pl
 
 from schemas.contract import columns
 from schemas.events import EVENT_TYPES, FAMILIES, PAYLOADS
-from schemas.exports import Binding, Block
+from schemas.exports import Binding, Block, Layout
 from transforms import cells
 from transforms.cells import CODES, RULES, Reading
 from transforms.typed import Typed, among
@@ -90,9 +90,9 @@ def fact_schema(family: str) -> dict[str, pl.DataType]:
     return _FACT | {name: contract[name] for name in PAYLOADS[family]}
 
 
-def unhashed(binding: Binding) -> frozenset[str]:
+def unhashed(layout: Layout) -> frozenset[str]:
     """Payload columns that are stored and never compared."""
-    ours = [binding.layout.columns, *(slot.fact.columns for slot in binding.slots)]
+    ours = [layout.columns, *(fact.columns for fact in (*layout.facts, *layout.blocks))]
     return frozenset(name for each in ours for name, column in each.items() if not column.hashed)
 
 

@@ -331,7 +331,7 @@ def _similar(column: Column, unknown: Mapping[int, str]) -> int | None:
     """The unknown header most like one of the column's, at least 70 % alike without case and punctuation."""
 
     def bare(name: str) -> str:
-        return re.sub(r"[\W_]+", "", name.casefold())
+        return re.sub(r"[\W_]+", "", shown(name).casefold())
 
     scored = [
         (difflib.SequenceMatcher(None, bare(expected), bare(name)).ratio(), -at)

@@ -20,10 +20,33 @@ def one_row_per_test(screening: pl.LazyFrame, richness: Mapping[str, int]) -> pl
     that day lacks is not compared. Several on one day are paired as ``_paired`` says. Each column comes from the
     version with the latest export that has it, ties to the richer layout. A test without a date joins no other.
     """
+    versions = _versions(screening).cache()
+    names = [name for name in versions.collect_schema().names() if name not in ("row", "is_shared", "layout_code")]
+    shared = versions.filter("is_shared").drop("is_shared").cache()
+    ranked = shared.join(_same_test(shared, richness), on="row").drop("row", "layout_code").cache()
+    single = pl.concat(
+        [versions.filter(~pl.col("is_shared")).select(names), ranked.filter(pl.col("versions") == 1).select(names)]
+    )
+    return pl.concat([single, _two(ranked.filter(pl.col("versions") == 2), names), _many(ranked, names)])
+
+
+def shown_keys(screening: pl.LazyFrame, richness: Mapping[str, int]) -> pl.LazyFrame:
+    """The key under which each current fact is shown: `natural_key`, `shown_key`. Needs all tests of its student."""
+    versions = _versions(screening).cache()
+    shared = versions.filter("is_shared").drop("is_shared")
+    return (
+        versions.select("row", "natural_key")
+        .join(_same_test(shared, richness), on="row", how="left")
+        .select("natural_key", shown_key=pl.col("natural_key").min().over(pl.coalesce("test", "row")))
+    )
+
+
+def _versions(screening: pl.LazyFrame) -> pl.LazyFrame:
+    """Numbered facts about a student and measure; ``is_shared`` where several layouts have tests of that day."""
     unit = pl.when(pl.col("standard_error").is_not_null()).then(pl.col("standard_error_unit").fill_null("score"))
     code = pl.col("layout_code")
     is_shared = pl.col("occurred_on").is_not_null() & (code.min().over(SAME_DAY) != code.max().over(SAME_DAY))
-    versions = (
+    return (
         screening.filter(pl.col("subject_key").is_not_null(), pl.col("measure").is_not_null())
         .with_columns(
             pl.coalesce("test_family", "layout").alias("test_family"),
@@ -34,15 +57,7 @@ def one_row_per_test(screening: pl.LazyFrame, richness: Mapping[str, int]) -> pl
         )
         .with_row_index("row")
         .with_columns(is_shared=is_shared)
-        .cache()
     )
-    names = [name for name in versions.collect_schema().names() if name not in ("row", "is_shared", "layout_code")]
-    shared = versions.filter("is_shared").drop("is_shared").cache()
-    ranked = shared.join(_same_test(shared, richness), on="row").drop("row", "layout_code").cache()
-    single = pl.concat(
-        [versions.filter(~pl.col("is_shared")).select(names), ranked.filter(pl.col("versions") == 1).select(names)]
-    )
-    return pl.concat([single, _two(ranked.filter(pl.col("versions") == 2), names), _many(ranked, names)])
 
 
 def _same_test(shared: pl.LazyFrame, richness: Mapping[str, int]) -> pl.LazyFrame:

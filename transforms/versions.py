@@ -46,7 +46,9 @@ def _number(value: pl.Expr) -> pl.Expr:
 
 
 def _named(names: Sequence[str], schema: dict[str, pl.DataType]) -> pl.Expr:
-    """`name=value` of the columns that are not null, in the order given."""
+    """`name=value` of the columns that are not null, in the order given; nothing where there are none."""
+    if not names:
+        return pl.lit("")
     return pl.concat_str(
         [pl.lit(f"{name}=") + canonical(name, schema[name]) for name in names], separator=_UNIT, ignore_nulls=True
     )
@@ -56,6 +58,35 @@ def content_text(family: str, leave_out: Sequence[str] = ()) -> pl.Expr:
     """What a fact says, as one text: hashed columns in the contract's order, nulls left out."""
     schema = columns(FAMILIES[family])
     return _named([n for n in (*CONTENT_ENVELOPE, *PAYLOADS[family]) if n not in leave_out], schema)
+
+
+def stated(facts: pl.DataFrame, family: str, leave_out: Sequence[str] = ()) -> pl.Expr:
+    """``content_text`` of these facts; columns that none of them fills are not looked at."""
+    return content_text(family, (*leave_out, *_blank(facts)))
+
+
+def in_words(facts: pl.DataFrame, family: str, leave_out: Sequence[str] = ()) -> pl.Expr:
+    """What each of these facts says, as `name=value` parts for people."""
+    return stated(facts, family, leave_out).str.replace_all(_UNIT, ", ", literal=True)
+
+
+def content_hash(facts: pl.DataFrame, family: str, secret: bytes, leave_out: Sequence[str] = ()) -> pl.Expr:
+    """What each of these facts says, as a keyed hash.
+
+    Args:
+        facts: The rows it is for: columns that say nothing in any of them are left out beforehand.
+        family: Their family.
+        secret: The home's secret.
+        leave_out: Columns their layout does not hash.
+    """
+    return keyed_hash(stated(facts, family, leave_out), secret)
+
+
+def event_id(secret: bytes) -> pl.Expr:
+    """Keyed hash of an event's type, natural key, content and export time (SEMANTICS 1.3)."""
+    parts = ["event_type", "natural_key", "content_hash"]
+    text = pl.concat_str([*parts, pl.col("export_at").dt.to_string("iso:strict")], separator=_UNIT)
+    return keyed_hash(text, secret)
 
 
 def key_text(event_type: str) -> pl.Expr:
@@ -100,17 +131,8 @@ def identify(facts: pl.DataFrame, family: str, secret: bytes, leave_out: Sequenc
         return facts.with_columns(
             natural_key=pl.lit(None, pl.String), content_hash=pl.lit(None, pl.String), is_repeat=pl.lit(False)
         )
-    types = facts["event_type"].unique().sort().to_list()
-    base = pl.lit(None, pl.String)
-    ordinal = pl.lit(False)
-    for each in types:
-        here = pl.col("event_type") == each
-        base = pl.when(here).then(key_text(each)).otherwise(base)
-        ordinal = pl.when(here).then(counts_ordinal(each)).otherwise(ordinal)
-    keyed = facts.sort("source_line", "slot").with_columns(
-        _key=base,
-        _ordinal=ordinal,
-        content_hash=keyed_hash(content_text(family, (*leave_out, *_blank(facts))), secret),
+    keyed = _with_key(facts.sort("source_line", "slot")).with_columns(
+        content_hash=content_hash(facts, family, secret, leave_out)
     )
     keyed = keyed.with_columns(is_repeat=~pl.struct("_key", "content_hash").is_first_distinct())
     rank = (
@@ -119,10 +141,44 @@ def identify(facts: pl.DataFrame, family: str, secret: bytes, leave_out: Sequenc
         .otherwise(1)
     )
     if keyed["_ordinal"].any():
-        keyed = keyed.with_columns(
-            _key=pl.when(rank > 1).then(pl.col("_key") + f"{_UNIT}ordinal=" + rank.cast(pl.String)).otherwise("_key")
-        )
+        keyed = keyed.with_columns(_key=pl.when(rank > 1).then(_numbered(rank.cast(pl.String))).otherwise("_key"))
     return keyed.with_columns(natural_key=keyed_hash(pl.col("_key"), secret)).drop("_key", "_ordinal")
+
+
+def _with_key(facts: pl.DataFrame) -> pl.DataFrame:
+    """Add `_key`, the text of the natural key without its ordinal, and `_ordinal`, whether it may end in one."""
+    base = pl.lit(None, pl.String)
+    ordinal = pl.lit(False)
+    for each in facts["event_type"].unique().sort().to_list():
+        here = pl.col("event_type") == each
+        base = pl.when(here).then(key_text(each)).otherwise(base)
+        ordinal = pl.when(here).then(counts_ordinal(each)).otherwise(ordinal)
+    return facts.with_columns(_key=base, _ordinal=ordinal)
+
+
+def _numbered(ordinal: pl.Expr) -> pl.Expr:
+    return pl.col("_key") + f"{_UNIT}ordinal=" + ordinal
+
+
+def misnamed(events: pl.DataFrame, secret: bytes) -> pl.DataFrame:
+    """Events whose natural key is not that of what they say. All events of a family and district are needed:
+    of equal keys told apart by an ordinal no number is left out.
+
+    Args:
+        events: One family: `event_type` as a layout states it, `natural_key`, and the columns of its keys.
+        secret: The home's secret.
+    """
+    left = _with_key(events)
+    fits = left.filter(pl.col("natural_key") == keyed_hash(pl.col("_key"), secret)).height
+    left = left.filter(pl.col("natural_key").ne_missing(keyed_hash(pl.col("_key"), secret)))
+    ordinal = 1
+    while fits and left.height:
+        ordinal += 1
+        named = keyed_hash(_numbered(pl.lit(str(ordinal))), secret)
+        matching = pl.col("_ordinal") & (pl.col("natural_key") == named)
+        fits = left.select(matching.sum()).item()
+        left = left.filter(~matching.fill_null(value=False))
+    return left.drop("_key", "_ordinal")
 
 
 def _blank(facts: pl.DataFrame) -> list[str]:

@@ -50,10 +50,9 @@ class Table:
 
     def delta(self) -> DeltaTable:
         """The table as it stands now, created from its contract if it does not exist."""
-        try:
-            return DeltaTable(self.uri, storage_options=self.storage_options)
-        except TableNotFoundError:
-            pass
+        found = self._found()
+        if found is not None:
+            return found
         if "://" not in self.uri:
             Path(self.uri).mkdir(parents=True, exist_ok=True)
         kept = [name for name in columns(self.contract) if name in STATISTICS and name not in self.partition_by]
@@ -72,6 +71,15 @@ class Table:
             )
         except DeltaError as error:
             raise StoreError(f"table {self.name}: cannot be created ({type(error).__name__})") from None
+
+    def _found(self) -> DeltaTable | None:
+        """The table as it stands now: who only looks makes nothing."""
+        try:
+            return DeltaTable(self.uri, storage_options=self.storage_options)
+        except TableNotFoundError:
+            return None
+        except DeltaError as error:
+            raise StoreError(f"table {self.name}: cannot be read ({type(error).__name__})") from None
 
     @cached_property
     def _schema(self) -> Schema:
@@ -114,16 +122,19 @@ class Table:
 
     def scan(self, **partition: Sequence[str]) -> pl.LazyFrame:
         """The rows, of the named partition values only."""
-        delta = self.delta()
-        uris = delta.file_uris(
-            [(name, "in", list(values)) for name, values in partition.items()] if partition else None
-        )
-        return _scan(uris, columns(self.contract), self.storage_options)
+        return _scan(self.file_uris(**partition), columns(self.contract), self.storage_options)
 
     def file_uris(self, **partition: Sequence[str]) -> list[str]:
-        """Parquet files behind the current version."""
+        """Parquet files behind the current version; none where the table does not exist."""
+        found = self._found()
         filters = [(name, "in", list(values)) for name, values in partition.items()] if partition else None
-        return self.delta().file_uris(filters)
+        return [] if found is None else found.file_uris(filters)
+
+    def rows_by(self, name: str) -> dict[str, int]:
+        """Rows for each value of a partition column, counted from the transaction log alone."""
+        added = pl.DataFrame(self.delta().get_add_actions(flatten=True))
+        counted = added.group_by(pl.col(f"partition.{name}")).agg(pl.col("num_records").sum())
+        return dict(counted.rows())
 
 
 def _scan(uris: list[str], schema: Mapping[str, pl.DataType], storage_options: dict[str, str]) -> pl.LazyFrame:

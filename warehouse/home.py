@@ -5,8 +5,10 @@ import os
 import secrets
 import stat
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from schemas.policy import DistrictPolicy, UnreadablePolicy, read_policy
+if TYPE_CHECKING:  # contracts take a second to import; the help and the completion of names need none
+    from schemas.policy import DistrictPolicy
 
 
 class HomeError(Exception):
@@ -43,6 +45,10 @@ class Home:
     def archive(self) -> Path:
         """Files that were loaded."""
         return self.root / "archive"
+
+    def archived(self, district_id: str, batch_id: str, name: str) -> Path:
+        """Where the bytes of a loaded batch are kept, by the name its file landed under."""
+        return self.archive / district_id / batch_id[:24] / Path(name.replace("!", "/")).name
 
     @property
     def warehouse(self) -> Path:
@@ -97,12 +103,14 @@ class Home:
         policies = [p.stem for p in self.policies.glob("*.toml")] if self.policies.exists() else []
         return sorted({name for name in (*folders, *policies) if not name.startswith(".")})
 
-    def policy(self, district_id: str) -> DistrictPolicy:
+    def policy(self, district_id: str) -> "DistrictPolicy":
         """The district's policy.
 
         Raises:
             UnreadablePolicy: there is none, or it cannot be used.
         """
+        from schemas.policy import UnreadablePolicy, read_policy
+
         path = self.policies / f"{district_id}.toml"
         if not path.exists():
             raise UnreadablePolicy(

@@ -18,7 +18,7 @@ from typing import IO
 
 from warehouse.tabular import RawTable, UnreadableExport, is_workbook, read_header, read_table, sheet_names
 
-__all__ = ["Landed", "RawTable", "Refused", "UnreadableExport", "discover", "read_header", "read_table"]
+__all__ = ["Landed", "RawTable", "Refused", "UnreadableExport", "discover", "open_landed", "read_header", "read_table"]
 
 MOST_MEMBERS = 10_000
 MOST_BYTES = 4 << 30
@@ -77,13 +77,18 @@ class Landed:
     modified_at: datetime
     sheet: str | None = None
 
+    @property
+    def is_packed(self) -> bool:
+        """Whether the bytes on disk are compressed ones of a single file."""
+        return self.path.suffix.lower() == ".gz"
+
     def read(self) -> Content:
         """The bytes that were discovered; a workbook's for each of its sheets."""
         member = self.member
         if member is not None and self.sheet is not None:
             member = member.removesuffix(self.sheet).removesuffix("!") or None
         try:
-            if self.path.suffix.lower() == ".gz":
+            if self.is_packed:
                 data = _gunzipped(self.path, self.name)
             elif member is None:
                 data = self.path.read_bytes()
@@ -108,18 +113,21 @@ def discover(folder: Path, district_id: str) -> tuple[list[Landed], list[Refused
     landed: list[Landed] = []
     refused: list[Refused] = []
     for path in _files(folder):
-        name = path.relative_to(folder).as_posix()
-        try:
-            found, without = _open(path, name, district_id)
-        except Refusal as refusal:
-            refused.append(refusal.refused)
-        except OSError:
-            advice = "the file cannot be opened. Check its permissions."
-            refused.append(Refusal(name, "unreadable_file", advice).refused)
-        else:
-            landed += found
-            refused += without
+        found, without = open_landed(path, path.relative_to(folder).as_posix(), district_id)
+        landed += found
+        refused += without
     return sorted(landed, key=lambda one: one.name), sorted(refused, key=lambda one: one.name)
+
+
+def open_landed(path: Path, name: str, district_id: str) -> tuple[list[Landed], list[Refused]]:
+    """One file, or the members of one archive, and what of it was refused."""
+    try:
+        return _open(path, name, district_id)
+    except Refusal as refusal:
+        return [], [refusal.refused]
+    except OSError:
+        advice = "the file cannot be opened. Check its permissions."
+        return [], [Refusal(name, "unreadable_file", advice).refused]
 
 
 def _files(folder: Path) -> Iterator[Path]:

@@ -17,8 +17,10 @@ from filelock import FileLock, Timeout
 from polars.datatypes import DataTypeClass
 
 from schemas.contract import Contract, columns, descriptions, summary, table_name
+from schemas.events import ALL_YEARS
 from schemas.marts import MARTS
 from schemas.projections import PROJECTIONS, IngestLedger, RejectedRow
+from warehouse.projections import PartitionState
 
 Source = DeltaTable | Sequence[str]
 """Where a table is read from: a Delta table, or the URIs of its Parquet files, percent-encoded as Delta gives them."""
@@ -27,7 +29,14 @@ Partition = tuple[str, str]
 PARTITIONED = ("district_id", "school_year")
 
 LOG: tuple[type[Contract], ...] = (IngestLedger, RejectedRow)
-SCHEMAS: dict[str, tuple[type[Contract], ...]] = {"projections": PROJECTIONS, "log": LOG, "marts": MARTS}
+STATE: tuple[type[Contract], ...] = (PartitionState,)
+"""What the file was published from, so that a run that was cut off before it published is made good by the next."""
+SCHEMAS: dict[str, tuple[type[Contract], ...]] = {
+    "projections": PROJECTIONS,
+    "log": LOG,
+    "state": STATE,
+    "marts": MARTS,
+}
 EDUCATION_RECORD = "This is an education record, not de-identified."
 LOCK_SECONDS = 600.0
 
@@ -49,6 +58,10 @@ class PublishFailed(Exception):
     """The warehouse could not be published; the one before is unchanged. Carries names and counts, never a cell."""
 
 
+class UnreadableWarehouse(Exception):
+    """The published warehouse cannot be read. Names the file, never a cell."""
+
+
 def connect(path: Path, *, read_only: bool = True) -> duckdb.DuckDBPyConnection:
     """Open the warehouse, with every time in UTC and no extension fetched from anywhere.
 
@@ -58,6 +71,23 @@ def connect(path: Path, *, read_only: bool = True) -> duckdb.DuckDBPyConnection:
     connection = duckdb.connect(str(path), read_only=read_only, config={"autoinstall_known_extensions": "false"})
     connection.execute("set TimeZone = 'UTC'")
     return connection
+
+
+def ask(path: Path, query: str, values: Sequence[object] = ()) -> pl.DataFrame | None:
+    """Rows of the published warehouse; None before the first is published.
+
+    Raises:
+        UnreadableWarehouse: the file is not one that this version publishes.
+    """
+    if not path.exists():
+        return None
+    try:
+        with connect(path) as connection:
+            return pl.DataFrame(connection.sql(query, params=list(values)))
+    except duckdb.Error as error:
+        raise UnreadableWarehouse(
+            f"{path.name} cannot be read ({type(error).__name__}). Move it away; `tierline run` publishes it anew."
+        ) from None
 
 
 def publish(
@@ -82,7 +112,7 @@ def publish(
     Raises:
         PublishFailed: nothing was published and the file of before is unchanged.
     """
-    unknown = sorted(set(sources) - {table_name(each) for each in (*PROJECTIONS, *LOG)})
+    unknown = sorted(set(sources) - {table_name(each) for each in (*PROJECTIONS, *LOG, *STATE)})
     if unknown:
         raise PublishFailed(f"No contract describes {', '.join(unknown)}. Name tables of the projections or the log.")
     with _locked(target, timeout), _beside(target) as made:
@@ -117,6 +147,46 @@ def _build(
                 _describe(connection, name, contract)
     with _told("the tables could not be counted"):
         return {name: _count(connection, name) for name in _tables()}
+
+
+def unpublished(target: Path, partitions: pl.DataFrame, ledger: pl.DataFrame) -> set[Partition] | None:
+    """District-years of which the file shows something else than the stores hold; None where it shows nothing yet.
+
+    Args:
+        target: The file readers open.
+        partitions: ``PartitionState`` as it stands.
+        ledger: ``IngestLedger`` as it stands; a district with other rows is named with the year `all`.
+    """
+    if not target.exists():
+        return None
+    keys, reading = list(columns(PartitionState)), {"batch_id": pl.String, "attempt": pl.Int64}
+    try:
+        with connect(target) as connection:
+            state = connection.table(f"state.{table_name(PartitionState)}").select(*keys).fetchall()
+            read = connection.table(f"log.{table_name(IngestLedger)}").select(*reading).fetchall()
+    except duckdb.Error:
+        return None
+    shown = pl.DataFrame(state, schema=dict.fromkeys(keys, pl.String), orient="row")
+    other = pl.concat(
+        [
+            partitions.select(keys).join(shown.select(keys), on=keys, how="anti", nulls_equal=True),
+            shown.select(keys).join(partitions.select(keys), on=keys, how="anti", nulls_equal=True),
+        ]
+    )
+    known = pl.DataFrame(read, schema=reading, orient="row")
+    news = ledger.join(known, on=list(reading), how="anti")["district_id"].unique()
+    return {*other.select(PARTITIONED).unique().rows(), *((district, ALL_YEARS) for district in news)}
+
+
+def rows_by_district(target: Path) -> dict[str, dict[str, int]]:
+    """Rows of each mart by district, by `schema.table`."""
+    counted: dict[str, dict[str, int]] = {}
+    with _told(f"{target.name} could not be read"), connect(target) as connection:
+        for contract in MARTS:
+            name = f"marts.{table_name(contract)}"
+            found = connection.execute(f"select district_id, count(*) from {name} group by 1").fetchall()  # noqa: S608
+            counted[name] = dict(found)
+    return counted
 
 
 def mart_sql(contract: type[Contract]) -> str:

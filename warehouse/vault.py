@@ -213,6 +213,14 @@ class Vault:
             self._connection.execute("insert into attempt values (?, ?, ?)", (district_id, batch_id, last + 1))
         return int(last) + 1
 
+    def attempts(self, district_id: str) -> dict[str, int]:
+        """How often the reading of each file was begun."""
+        return dict(
+            self._connection.execute(
+                "select batch_id, max(attempt) from attempt where district_id = ? group by batch_id", (district_id,)
+            ).fetchall()
+        )
+
     def tick(self, now_us: int) -> int:
         """A time of this home: the clock's, but always later than the last one given (SEMANTICS 5.1)."""
         (stamp,) = self._connection.execute(
@@ -271,6 +279,7 @@ class Vault:
     def _insert(self, table: str, district_id: str, rows: pl.DataFrame, replace: bool = False) -> None:
         if rows.is_empty():
             return
+        rows = rows.sort(rows.columns[:3], nulls_last=True)  # in the order of the table's key: three times as fast
         names = ", ".join(("district_id", *rows.columns))
         marks = ", ".join("?" * (rows.width + 1))
         verb = "replace" if replace else "ignore"

@@ -1,0 +1,158 @@
+"""The assets: every table, made by one step, for any number of districts at once.
+
+One step, because a district that fails must not be materialized while the others are, and Dagster skips whatever
+comes after an output that is missing.
+"""
+
+from collections.abc import Collection, Iterator
+
+import dagster as dg
+import polars as pl
+
+from pipelines.checks import CHECKS, LEDGER, balances, by_check, check_results, waiting
+from pipelines.contracts import SPECS, STAGES, WAREHOUSE
+from pipelines.partitions import DISTRICTS, districts_of
+from pipelines.work import Outcome, Work, told
+from schemas.policy import UnreadablePolicy
+from schemas.projections import QualityResult
+from warehouse.delta import Table
+from warehouse.home import Home
+from warehouse.log import Log
+from warehouse.projections import Projections
+from warehouse.publish import rows_by_district
+
+STATE = "tierline/outcome"
+"""Run tag: done, partial or failed."""
+
+
+@dg.multi_asset(
+    name="bring_up_to_date",
+    specs=SPECS,
+    check_specs=CHECKS,
+    can_subset=True,
+    backfill_policy=dg.BackfillPolicy.single_run(),
+    retry_policy=dg.RetryPolicy(max_retries=2, delay=10, backoff=dg.Backoff.EXPONENTIAL),
+    partitions_def=DISTRICTS,
+)
+def bring_up_to_date(context: dg.AssetExecutionContext, work: dg.ResourceParam[Work]) -> Iterator[dg.AssetCheckResult]:
+    """Load what landed, compute what is stale, publish it."""
+    selected = {"/".join(key.path) for key in context.selected_asset_keys}
+    districts = districts_of(context.partition_keys, context.run.tags)
+    outcome = work.run(districts, {name.split("/")[0] for name in selected}, context.log.info)
+    checks = {("/".join(each.asset_key.path), each.name) for each in context.selected_asset_check_keys}
+    with told("telling Dagster"):
+        for materialization in materializations(work.home, outcome, selected):
+            context.log_event(materialization)
+        results = list(check_results(current_results(work.home, outcome), checks))
+    yield from results
+    for district, rules in outcome.held.items():
+        context.log.warning(f"{district}: held by {', '.join(rules)}")
+    context.instance.add_run_tags(context.run_id, {STATE: state(outcome)})
+    if outcome.failed:
+        why = "\n".join(f"{district}: {message}" for district, message in sorted(outcome.failed.items()))
+        raise dg.Failure(
+            f"{len(outcome.failed)} of {len(districts)} districts were not brought up to date.\n{why}",
+            allow_retries=outcome.transient,
+        )
+
+
+def state(outcome: Outcome) -> str:
+    """done; partial where something waits for a person; failed where no district was brought up to date."""
+    if not outcome.up_to_date:
+        return "failed"
+    return "partial" if outcome.exit_code else "done"
+
+
+def materializations(home: Home, outcome: Outcome, selected: Collection[str]) -> Iterator[dg.AssetMaterialization]:
+    """One per table and district that was brought up to date, with the district's rows."""
+    specs = {"/".join(spec.key.path): spec for spec in SPECS}
+    tables = stored(home)
+    marts = published_rows(home) if any(name.startswith("marts/") for name in selected) else {}
+    for name in sorted(selected, key=lambda each: STAGES.index(each.split("/")[0])):
+        rows = tables[name].rows_by("district_id") if name in tables else {}
+        for district in outcome.up_to_date:
+            metadata: dict[str, dg.MetadataValue] = {}
+            if name in tables:
+                metadata["dagster/partition_row_count"] = dg.MetadataValue.int(rows.get(district, 0))
+            elif name in marts:
+                metadata["dagster/partition_row_count"] = dg.MetadataValue.int(marts[name].get(district, 0))
+            if name == LEDGER:
+                metadata |= files_of(outcome, district)
+            if name == "/".join(WAREHOUSE.path):
+                metadata["dagster/uri"] = dg.MetadataValue.path(str(home.warehouse))
+            yield dg.AssetMaterialization(
+                specs[name].key,
+                partition=district,
+                metadata=metadata,
+                tags={"dagster/code_version": specs[name].code_version or ""},
+            )
+
+
+def published_rows(home: Home) -> dict[str, dict[str, int]]:
+    """Rows of the marts by asset and district."""
+    if not home.warehouse.exists():
+        return {}
+    return {name.replace(".", "/"): rows for name, rows in rows_by_district(home.warehouse).items()}
+
+
+def files_of(outcome: Outcome, district: str) -> dict[str, dg.MetadataValue]:
+    """What became of a district's files in this run, in counts."""
+    load = outcome.loads.get(district)
+    if load is None:
+        return {}
+    counts = {f"files_{status}": load.files(status) for status in ("loaded", "held")}
+    counts |= {"files_refused": len(load.refused), "files_seen_before": load.unchanged_files}
+    for name in ("data_rows", "parsed", "rejected", "out_of_scope", "parked", "facts_appended", "facts_corrected"):
+        counts[name] = sum(int(str(row[name] or 0)) for row in load.rows)
+    return {name: dg.MetadataValue.int(count) for name, count in counts.items()}
+
+
+def stored(home: Home) -> dict[str, Table]:
+    """Delta tables by asset."""
+    log, projections = Log(home), Projections(home.projections)
+    return {
+        "exports/ingest_ledger": log.ledger,
+        "exports/rejected_row": log.rejected,
+        **{f"events/{family}": table for family, table in log.families.items()},
+        **{f"projections/{table.name}": table for table in projections.tables.values()},
+    }
+
+
+def current_results(home: Home, outcome: Outcome) -> dict[tuple[str, str], pl.DataFrame]:
+    """What every check has to say now, of all districts: a run for one district must not hide what fails in another."""
+    ledger = Log(home).ledger_rows()
+    quality = Projections(home.projections).read(QualityResult).drop("input_id").collect()
+    rows = [quality, balances(ledger)]
+    if outcome.suspect is not None:
+        rows.append(outcome.suspect)
+    return {
+        **by_check(pl.concat(rows, how="diagonal")),
+        (LEDGER, "held"): waiting(ledger),
+        (LEDGER, "policy"): usable_policies(home),
+    }
+
+
+def usable_policies(home: Home) -> pl.DataFrame:
+    """One quality result per district: whether its policy can be used."""
+
+    def usable(district: str) -> bool:
+        try:
+            home.policy(district)
+        except UnreadablePolicy:
+            return False
+        return True
+
+    districts = home.districts()
+    passed = [usable(each) for each in districts]
+    return pl.DataFrame(
+        {"district_id": districts, "is_passed": passed}, schema_overrides={"is_passed": pl.Boolean}
+    ).select(
+        "district_id",
+        "is_passed",
+        rows=(~pl.col("is_passed")).cast(pl.Int64),
+        about=pl.lit("policy"),
+        rule=pl.lit("policy/<district>.toml can be used"),
+        is_blocking=pl.lit(value=True),
+        school_year=pl.lit(None, pl.String),
+        school_id=pl.lit(None, pl.String),
+    )

@@ -1,0 +1,147 @@
+"""Contracts seen from Dagster: which assets there are, what they are made from, their words and their columns."""
+
+from datetime import timedelta
+
+import dagster as dg
+
+from pipelines.partitions import DISTRICTS
+from pipelines.refresh import RULES_VERSION
+from schemas.contract import Contract, columns, descriptions, nullable, summary, table_name
+from schemas.events import FAMILIES, SCHEMA_VERSION
+from schemas.marts import MARTS
+from schemas.projections import PROJECTIONS, IngestLedger, RejectedRow
+
+STAGES = ("exports", "events", "projections", "marts")
+EXPORTS: tuple[type[Contract], ...] = (IngestLedger, RejectedRow)
+OWNER = "team:data"
+LOOKED_AT = dg.FreshnessPolicy.time_window(fail_window=timedelta(hours=50), warn_window=timedelta(hours=26))
+"""A district is looked at every night: one night missed warns, two fail."""
+WAREHOUSE = dg.AssetKey(["marts", "warehouse"])
+
+MADE_FROM: dict[str, tuple[str, ...]] = {
+    "exports/rejected_row": ("exports/ingest_ledger",),
+    **{f"events/{family}": ("exports/ingest_ledger",) for family in FAMILIES},
+    "projections/window_rule": ("projections/screening_result",),
+    "projections/screening_result": ("events/screening", "events/identity"),
+    "projections/class_membership": (
+        "events/roster",
+        "events/description",
+        "events/identity",
+        "projections/window_rule",
+    ),
+    "projections/need_level": (
+        "events/not_tested",
+        "projections/screening_result",
+        "projections/class_membership",
+        "projections/window_rule",
+    ),
+    "projections/tier_placement": (
+        "events/plan",
+        "projections/need_level",
+        "projections/screening_result",
+        "projections/class_membership",
+        "projections/window_rule",
+    ),
+    "projections/cycle": ("events/cycle", "events/session", "events/identity"),
+    "projections/cycle_outcome": ("events/cycle", "events/session", "events/identity"),
+    "projections/progress": ("events/cycle", "events/session", "events/identity"),
+    "projections/quality_result": (
+        "exports/ingest_ledger",
+        "projections/screening_result",
+        "projections/class_membership",
+        "projections/need_level",
+        "projections/tier_placement",
+        "projections/cycle",
+        "projections/cycle_outcome",
+        "projections/progress",
+    ),
+    "projections/class_decision": (
+        "projections/class_membership",
+        "projections/need_level",
+        "projections/quality_result",
+    ),
+    "projections/school_signal": (
+        "events/plan",
+        "events/context",
+        "projections/class_membership",
+        "projections/tier_placement",
+        "projections/cycle",
+        "projections/cycle_outcome",
+        "projections/class_decision",
+        "projections/quality_result",
+    ),
+    "marts/classroom_flag": ("projections/class_decision",),
+    "marts/tier_summary": ("projections/tier_placement",),
+    "marts/cycle_summary": ("projections/cycle", "projections/cycle_outcome"),
+    "marts/school_signal": ("projections/school_signal",),
+    "marts/data_quality": ("projections/quality_result", "exports/ingest_ledger"),
+    "marts/warehouse": (
+        "exports/rejected_row",
+        "projections/progress",
+        "marts/classroom_flag",
+        "marts/tier_summary",
+        "marts/cycle_summary",
+        "marts/school_signal",
+        "marts/data_quality",
+    ),
+}
+"""What each table is made from. The warehouse names the tables that nothing else stands between."""
+
+TABLES: dict[str, type[Contract]] = {
+    **{f"exports/{table_name(each)}": each for each in EXPORTS},
+    **{f"events/{family}": each for family, each in FAMILIES.items()},
+    **{f"projections/{table_name(each)}": each for each in PROJECTIONS},
+    **{f"marts/{table_name(each)}": each for each in MARTS},
+}
+"""Every table, by `stage/table`, which is its asset key."""
+KINDS: dict[str, set[str]] = {
+    "exports": {"deltalake", "polars"},
+    "events": {"deltalake", "polars"},
+    "projections": {"deltalake", "polars", "pandera"},
+    "marts": {"duckdb", "sql"},
+}
+_VERSIONS = {"exports": f"schema {SCHEMA_VERSION}", "events": f"schema {SCHEMA_VERSION}"}
+
+
+def column_schema(contract: type[Contract]) -> dg.TableSchema:
+    """The contract's columns with their types and meanings."""
+    meanings, may_be_null = descriptions(contract), nullable(contract)
+    return dg.TableSchema(
+        columns=[
+            dg.TableColumn(
+                name=name,
+                type=str(dtype),
+                description=meanings[name],
+                constraints=dg.TableColumnConstraints(nullable=name in may_be_null),
+            )
+            for name, dtype in columns(contract).items()
+        ]
+    )
+
+
+def _spec(name: str, description: str, metadata: dict[str, object]) -> dg.AssetSpec:
+    stage = name.split("/")[0]
+    return dg.AssetSpec(
+        name.split("/"),
+        description=description,
+        group_name=stage,
+        deps=[each.split("/") for each in MADE_FROM.get(name, ())],
+        kinds=KINDS[stage],
+        owners=[OWNER],
+        metadata=metadata,
+        code_version=_VERSIONS.get(stage, f"rules {RULES_VERSION}"),
+        freshness_policy=LOOKED_AT,
+        partitions_def=DISTRICTS,
+        skippable=True,
+    )
+
+
+SPECS: tuple[dg.AssetSpec, ...] = (
+    *(_spec(name, summary(each), {"dagster/column_schema": column_schema(each)}) for name, each in TABLES.items()),
+    _spec(
+        "/".join(WAREHOUSE.path),
+        "The DuckDB file people query: every projection, the ledger and the marts, replaced whole by a rename.",
+        {},
+    ),
+)
+"""Every asset. None is materialized for a district that was not brought up to date, hence skippable."""

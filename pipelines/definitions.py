@@ -1,0 +1,16 @@
+"""The one Definitions object: what `dagster` and `dg` load. Nothing is read before a run or a tick asks for it."""
+
+import dagster as dg
+
+from pipelines.assets import bring_up_to_date
+from pipelines.resources import open_home
+from pipelines.sensors import EVERYTHING, landed_files, nightly
+
+defs = dg.Definitions(
+    assets=[bring_up_to_date],
+    jobs=[EVERYTHING],
+    schedules=[nightly],
+    sensors=[landed_files],
+    resources={"work": open_home},
+    executor=dg.in_process_executor,
+)

@@ -1,0 +1,186 @@
+"""Where a home stands: files, rows, facts, what waits or is stale, flags; and which layout a file has."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from pipelines.loading import read_aliases
+from pipelines.reading import Aliases, KnownFile, know
+from pipelines.refresh import out_of_date
+from schemas.exports import layouts
+from schemas.policy import UnreadablePolicy
+from transforms.batches import ROW_OUTCOMES
+from transforms.recognition import Held, clean
+from warehouse.home import Home
+from warehouse.landing import Refused, discover, open_landed
+from warehouse.log import Log
+from warehouse.projections import Projections
+from warehouse.publish import ask
+
+FACT_CHANGES = ("appended", "corrected", "unchanged", "empty", "rejected")
+_FLAGS = """
+select district_id, school_year, benchmark_window, measure, level, count(*) as classes
+from marts.classroom_flag
+group by all
+order by all
+"""
+_FAILED = """
+select district_id, school_year, about, rule, is_blocking, count(school_id) as schools, sum(rows)::bigint as rows
+from projections.quality_result
+where not is_passed
+group by all
+order by all
+"""
+
+
+def status_of(home: Home, districts: Sequence[str]) -> list[dict[str, Any]]:
+    """Where each district stands, from the landing folder, the ledger and the published warehouse."""
+    log = Log(home)
+    ledger = log.ledger_rows(districts)
+    aliases = read_aliases(home)
+    flags, failed = _published(home.warehouse, _FLAGS), _published(home.warehouse, _FAILED)
+    projections = Projections(home.projections)
+    return [
+        _district(home, each, ledger.filter(pl.col("district_id") == each), projections, aliases, flags.get(each, []))
+        | {"failed_rules": failed.get(each, [])}
+        for each in districts
+    ]
+
+
+def _district(
+    home: Home,
+    district_id: str,
+    ledger: pl.DataFrame,
+    projections: Projections,
+    aliases: Aliases,
+    flags: list[dict[str, Any]],
+) -> dict[str, Any]:
+    landed, refused = discover(home.landing / district_id, district_id)
+    latest = {row["batch_id"]: row for row in ledger.sort("recorded_at").iter_rows(named=True)}
+    known = [know(each, aliases) for each in landed]
+    held = [latest[each.batch_id] for each in known if latest.get(each.batch_id, {}).get("status") == "held"]
+    waiting = [each for each in known if each.batch_id not in latest]
+    rows = rows_by_outcome(ledger)
+    return {
+        "district_id": district_id,
+        "files_loaded": sum(row["status"] == "loaded" for row in latest.values()),
+        "files_held": len(held),
+        "files_refused": len(refused),
+        "files_waiting": len(waiting),
+        "data_rows": rows["data_rows"].sum(),
+        "rows": {outcome: rows[outcome].sum() for outcome in ROW_OUTCOMES},
+        "facts": {change: rows[f"facts_{change}"].sum() for change in FACT_CHANGES},
+        "parked": rows["parked"].sum(),
+        "last_recorded_at": ledger["recorded_at"].max(),
+        "stale": _stale(home, district_id, ledger, projections, waiting),
+        "flags": flags,
+        "held_files": [
+            *({"file": row["file"], "rule": row["held_rule"], "message": row["message"]} for row in held),
+            *({"file": each.name, "rule": each.rule, "message": each.message} for each in refused),
+        ],
+    }
+
+
+def rows_by_outcome(ledger: pl.DataFrame) -> pl.DataFrame:
+    """What became of the rows of each loaded batch, over its attempts (SEMANTICS 2.2).
+
+    The first loaded attempt counts the file's rows; each later one reads again the rows that were parked, so only
+    the last one's parked rows still wait.
+    """
+    counts = [name for name in ROW_OUTCOMES if name != "parked"] + [f"facts_{change}" for change in FACT_CHANGES]
+    return (
+        ledger.filter(pl.col("status") == "loaded")
+        .sort("attempt")
+        .group_by("district_id", "batch_id", maintain_order=True)
+        .agg(pl.col("data_rows").first(), pl.col("parked").last(), pl.col(counts).sum())
+    )
+
+
+def _stale(
+    home: Home, district_id: str, ledger: pl.DataFrame, projections: Projections, waiting: Sequence[KnownFile]
+) -> list[str]:
+    """Why what is shown may not be what the files say; nothing where it is."""
+    found = [f"{len(waiting)} files in the landing folder are not loaded yet"] if waiting else []
+    try:
+        policy = home.policy(district_id)
+    except UnreadablePolicy as error:
+        return [*found, str(error)]
+    if out_of_date(projections, ledger, {district_id: policy}).height:
+        found.append("the projections are older than the ledger, the policy or the rules")
+    if not home.warehouse.exists():
+        found.append("no warehouse is published")
+    return found
+
+
+def _published(warehouse: Path, query: str) -> dict[str, list[dict[str, Any]]]:
+    """Rows of the published warehouse by district; none before the first is published."""
+    rows = ask(warehouse, query)
+    if rows is None:
+        return {}
+    parts = rows.partition_by("district_id", as_dict=True, include_key=False)
+    return {str(district): part.to_dicts() for (district,), part in parts.items()}
+
+
+def known_layouts() -> list[dict[str, str]]:
+    """Every layout: `layout`, `title` and the `events` its rows become."""
+    return [
+        {
+            "layout": layout.id,
+            "title": layout.title,
+            "events": ", ".join(dict.fromkeys(fact.event for fact in (*layout.facts, *layout.blocks))),
+        }
+        for layout in layouts().values()
+    ]
+
+
+def layouts_of(home: Home, file: Path) -> list[dict[str, Any]]:
+    """Which layout a file has and how its header differs, one entry for each member of an archive.
+
+    Header names only; nothing is loaded and no cell is looked at.
+    """
+    aliases = read_aliases(home)
+    landed, refused = open_landed(file, file.name, "unknown")
+    return [*(_fit(know(each, aliases)) for each in landed), *(_unopened(each) for each in refused)]
+
+
+def _entry(file: str, **found: Any) -> dict[str, Any]:
+    blank: Mapping[str, Any] = {
+        "layout": None,
+        "title": None,
+        "rule": None,
+        "message": None,
+        "nearest": None,
+        "renamed": [],
+        "likely": [],
+        "missing": [],
+        "new": [],
+    }
+    return {"file": file, **blank, **found}
+
+
+def _fit(file: KnownFile) -> dict[str, Any]:
+    found = file.recognised
+    if isinstance(found, Held):
+        return _entry(
+            file.landed.name,
+            rule=found.rule,
+            message=found.message,
+            nearest=found.nearest,
+            missing=list(found.missing),
+            likely=[{"expected": expected, "found": header} for expected, header in found.likely],
+        )
+    binding = found.binding
+    return _entry(
+        file.landed.name,
+        layout=binding.layout.id,
+        title=binding.layout.title,
+        renamed=[{"expected": today, "found": header} for today, header in binding.renamed],
+        missing=[clean(name) for name in binding.missing],
+        new=list(binding.new),
+    )
+
+
+def _unopened(refused: Refused) -> dict[str, Any]:
+    return _entry(refused.name, rule=refused.rule, message=refused.message)

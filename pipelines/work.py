@@ -1,0 +1,222 @@
+"""One pass over some districts: load, bring the projections up to date, publish; and what became of each."""
+
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from traceback import extract_tb
+from typing import Any
+
+import polars as pl
+
+from pipelines.contracts import STAGES
+from pipelines.loading import HomeMismatch, Loader, LoadReport, Sources
+from pipelines.refresh import RefreshReport, refresh
+from schemas.contract import BrokenContract
+from schemas.policy import DistrictPolicy, UnreadablePolicy
+from schemas.projections import Projection
+from warehouse.delta import StoreError
+from warehouse.home import Home, HomeError, valid_district
+from warehouse.log import Log
+from warehouse.projections import Projections
+from warehouse.publish import PublishFailed, publish, unpublished
+from warehouse.vault import VaultError
+
+DONE, BLOCKED, NOTHING = 0, 1, 3
+"""Exit codes of a pass (DESIGN 7)."""
+TOLD = (BrokenContract, HomeError, HomeMismatch, PublishFailed, StoreError, UnreadablePolicy, VaultError)
+"""Errors of our own: their messages name tables, columns, rules and counts, never a cell."""
+TRANSIENT = (OSError, StoreError, VaultError)
+"""Errors that another try may cure."""
+
+
+class PassFailed(Exception):
+    """A stage could not be done; says where, never with which cells."""
+
+    def __init__(self, message: str, transient: bool) -> None:
+        super().__init__(message)
+        self.transient = transient
+
+
+@dataclass
+class Outcome:
+    """What became of the districts of one pass."""
+
+    districts: list[str] = field(default_factory=list)
+    loads: dict[str, LoadReport] = field(default_factory=dict)
+    failed: dict[str, str] = field(default_factory=dict)
+    """Districts that were not brought up to date, and why."""
+    refreshed: RefreshReport = field(default_factory=RefreshReport)
+    published: dict[str, int] = field(default_factory=dict)
+    """Rows of every table of the warehouse; empty where it was not published."""
+    suspect: pl.DataFrame | None = None
+    """What the published tables failed: `QualityResult` rows without `input_id`."""
+    transient: bool = False
+    """Whether another try may help a district that failed."""
+
+    @property
+    def held(self) -> dict[str, list[str]]:
+        """Districts of which a file or a school year waits for a person, and the rules that hold it."""
+        found: dict[str, list[str]] = {}
+        for district, load in self.loads.items():
+            rules = [str(row["held_rule"]) for row in load.rows if row["status"] == "held"]
+            rules += [each.rule for each in load.refused]
+            if load.still_held:
+                rules.append("still_held")
+            if rules:
+                found[district] = sorted(set(rules))
+        for district, year, rule in self.refreshed.held:
+            found.setdefault(district, []).append(f"{year}: {rule}")
+        return found
+
+    @property
+    def up_to_date(self) -> list[str]:
+        """Districts that show what their files say, but for files that wait for a person."""
+        behind = {district for district, _, _ in self.refreshed.held}
+        return [each for each in self.districts if each not in self.failed and each not in behind]
+
+    def summary(self) -> dict[str, Any]:
+        """Counts, for a terminal or a script."""
+        rows = [row for load in self.loads.values() for row in load.rows]
+        counted = ("data_rows", "parsed", "rejected", "out_of_scope", "parked", "facts_appended", "facts_corrected")
+        quality = self.refreshed.quality
+        return {
+            "districts": len(self.districts),
+            "files": {
+                **{name: sum(load.files(name) for load in self.loads.values()) for name in ("loaded", "held")},
+                "refused": sum(len(load.refused) for load in self.loads.values()),
+                "seen_before": sum(load.unchanged_files for load in self.loads.values()),
+                "still_held": sum(load.still_held for load in self.loads.values()),
+            },
+            "rows": {name: sum(int(str(row[name] or 0)) for row in rows) for name in counted},
+            "updated": [f"{district} {year}" for district, year in self.refreshed.updated],
+            "unchanged": self.refreshed.unchanged,
+            "quality_rules": {"looked_at": quality.height, "failed": quality.filter(~pl.col("is_passed")).height},
+            "held": self.held,
+            "failed": self.failed,
+            "published": self.published,
+        }
+
+    @property
+    def exit_code(self) -> int:
+        """0 done; 1 something failed or waits for a person; 3 there was nothing to look at."""
+        if not self.districts:
+            return NOTHING
+        return BLOCKED if self.failed or self.held or self.off else DONE
+
+    @property
+    def off(self) -> bool:
+        """Whether the marts do not add up to the projections: an error of the program, not of the data."""
+        return self.suspect is not None and self.suspect.filter("is_blocking", ~pl.col("is_passed")).height > 0
+
+
+class Work:
+    """What a run needs: the home, and what equality tests inject."""
+
+    def __init__(
+        self,
+        home: Home,
+        sources: Sources | None = None,
+        progress: Callable[[str], None] | None = None,
+        school_year: str | None = None,
+    ) -> None:
+        self.home = home
+        self.sources = sources
+        self.progress = progress
+        self.school_year = school_year
+        self.outcome = Outcome()
+
+    def run(
+        self, districts: Sequence[str], stages: Collection[str] = STAGES, say: Callable[[str], None] = lambda _: None
+    ) -> Outcome:
+        """Bring districts up to date. One that cannot be does not stop the others, and the outcome says why.
+
+        A second try after a failure begins anew; files that loaded are seen again and stay loaded.
+        """
+        outcome = self.outcome = Outcome(list(districts))
+        try:
+            self._run(outcome, stages, self.progress or say)
+        except PassFailed as failure:
+            outcome.failed = {**dict.fromkeys(districts, str(failure)), **outcome.failed}
+            outcome.transient |= failure.transient
+        return outcome
+
+    def _run(self, outcome: Outcome, stages: Collection[str], tell: Callable[[str], None]) -> None:
+        log = Log(self.home)
+        projections = Projections(self.home.projections)
+        policies = dict(self._policies(outcome))
+        if {"exports", "events"} & set(stages):
+            with told("loading"):
+                loader = Loader(self.home, self.sources)
+            for district in policies:
+                self._load(loader, district, outcome, tell)
+        if "projections" in stages:
+            good = {each: policy for each, policy in policies.items() if each not in outcome.failed}
+            with told("bringing the projections up to date"):
+                outcome.refreshed = refresh(
+                    log, projections, good, school_year=self.school_year, plausible=_plausible, progress=tell
+                )
+        if "marts" in stages:
+            with told("publishing"):
+                self._publish(log, projections, outcome, tell)
+
+    def _policies(self, outcome: Outcome) -> Iterator[tuple[str, DistrictPolicy]]:
+        for district in outcome.districts:
+            if not valid_district(district):
+                outcome.failed[district] = (
+                    "The name of the landing folder has characters other than letters, digits, - and _. Rename it."
+                )
+                continue
+            try:
+                yield district, self.home.policy(district)
+            except UnreadablePolicy as error:
+                outcome.failed[district] = str(error)
+
+    def _load(self, loader: Loader, district: str, outcome: Outcome, tell: Callable[[str], None]) -> None:
+        tell(f"{district}: files")
+        try:
+            with told("loading"):
+                outcome.loads[district] = loader.load(district)
+        except PassFailed as failure:
+            outcome.failed[district] = str(failure)
+            outcome.transient |= failure.transient
+
+    def _publish(self, log: Log, projections: Projections, outcome: Outcome, tell: Callable[[str], None]) -> None:
+        changed = unpublished(self.home.warehouse, projections.partitions.scan().collect(), log.ledger_rows())
+        if changed is None or changed:
+            tell("warehouse")
+            tables = (log.ledger, log.rejected, projections.partitions)
+            sources = projections.files() | {each.name: each.file_uris() for each in tables}
+            outcome.published = publish(self.home.warehouse, sources, changed)
+            outcome.suspect = _published(self.home.warehouse)
+
+
+def _plausible(
+    tables: Mapping[type[Projection], pl.DataFrame], ledger: pl.DataFrame, policies: Mapping[str, DistrictPolicy]
+) -> pl.DataFrame:
+    """Great Expectations takes seconds to import: only a run with news pays them (SEMANTICS 4.4)."""
+    from pipelines.expectations import plausible
+
+    return plausible(tables, ledger, policies)
+
+
+def _published(warehouse: Path) -> pl.DataFrame:
+    from pipelines.expectations import published
+
+    return published(warehouse)
+
+
+@contextmanager
+def told(doing: str) -> Iterator[None]:
+    """Errors in words of our own: Polars, DuckDB and Delta print the cells they stumble over."""
+    try:
+        yield
+    except TOLD as error:
+        raise PassFailed(str(error), isinstance(error, TRANSIENT)) from None
+    except Exception as error:
+        place = extract_tb(error.__traceback__)[-1]
+        raise PassFailed(
+            f"{doing} failed: {type(error).__name__} in {place.name}, {place.filename.rsplit('/', 1)[-1]} line"
+            f" {place.lineno}. Nothing of this pass was lost; please report this line.",
+            isinstance(error, TRANSIENT),
+        ) from None
