@@ -160,6 +160,8 @@ def demo(
         say("Simulating a district")
         districts = make_demo(place, students)
         outcome = run_graph(place, districts, progress=say)
+    if outcome.failed:
+        fail("\n".join(f"{district}: {told}" for district, told in outcome.failed.items()), BLOCKED)
     console.print("Tierline demo: one synthetic district, nobody in it is real.", style="bold")
     for line in findings(place.warehouse, place):
         console.print(line, markup=False, soft_wrap=True)

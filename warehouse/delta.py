@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
+from urllib.parse import unquote
 
 import polars as pl
 from deltalake import CommitProperties, DeltaTable, Field, Schema, Transaction, write_deltalake
@@ -122,7 +123,9 @@ class Table:
 
     def scan(self, **partition: Sequence[str]) -> pl.LazyFrame:
         """The rows, of the named partition values only."""
-        return _scan(self.file_uris(**partition), columns(self.contract), self.storage_options)
+        uris = self.file_uris(**partition)
+        local = uris if "://" in self.uri else [unquote(uri) for uri in uris]  # Delta percent-encodes blanks
+        return _scan(local, columns(self.contract), self.storage_options)
 
     def file_uris(self, **partition: Sequence[str]) -> list[str]:
         """Parquet files behind the current version; none where the table does not exist."""
@@ -145,6 +148,7 @@ def _scan(uris: list[str], schema: Mapping[str, pl.DataType], storage_options: d
         hive_partitioning=True,
         try_parse_hive_dates=False,
         missing_columns="insert",
+        glob=False,
         schema=schema,
         hive_schema={name: pl.String() for name in schema if f"/{name}=" in uris[0]},
         storage_options=storage_options or None,
