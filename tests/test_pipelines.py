@@ -132,7 +132,7 @@ def test_definitions_load_where_there_is_no_home(tmp_path: Path):
 
 
 def test_a_bad_district_stops_no_other(three_districts: tuple[Home, Run, Run]):
-    home, (outcome, instance), _ = three_districts
+    home, (outcome, _), _ = three_districts
     assert outcome.exit_code == BLOCKED
     assert list(outcome.failed) == ["d002"]
     assert "policy/d002.toml does not exist" in outcome.failed["d002"]
