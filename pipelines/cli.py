@@ -286,10 +286,11 @@ def verify(home: HomeOption = DEFAULT_HOME, district: DistrictOption = None, as_
     place = Home(home)
     districts = _districts(place, district)
 
+    from pipelines.expectations import plausible
     from pipelines.verify import verify_home
 
     with progress(quiet=as_json) as say:
-        results = verify_home(place, districts, say)
+        results = verify_home(place, districts, say, plausible)
     if as_json:
         _print_json(results)
     else:
@@ -409,7 +410,9 @@ def _show_flags(flags: Sequence[dict[str, Any]]) -> None:
     """Classes by level: one line per school year, window and measure."""
     if not flags:
         return
-    levels = sorted({each["level"] for each in flags})
+    from schemas.projections import LEVELS
+
+    levels = [level for level in LEVELS if any(each["level"] == level for each in flags)]
     lines: dict[tuple[str, ...], dict[str, int]] = {}
     for each in flags:
         line = (each["school_year"], each["benchmark_window"], each["measure"])

@@ -117,7 +117,7 @@ class Loader:
         Raises:
             UnreadablePolicy: the district has no usable policy.
         """
-        policy, aliases = self.home.policy(district_id), self._aliases()
+        policy, aliases = self.home.policy(district_id), read_aliases(self.home)
         against = self._against(district_id, policy, aliases)
         ledger = self.log.ledger_rows([district_id])
         status = dict(zip(ledger["batch_id"], ledger["status"], strict=True))
