@@ -26,6 +26,7 @@ MADE_FROM: dict[str, tuple[str, ...]] = {
     "projections/class_membership": (
         "events/roster",
         "events/description",
+        "events/not_tested",
         "events/identity",
         "projections/window_rule",
     ),

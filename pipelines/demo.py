@@ -64,7 +64,7 @@ def findings(warehouse: Path, home: Home) -> list[str]:
         responses = connection.execute(
             "select response, count(*) from projections.cycle_outcome group by 1 order by 1"
         ).fetchall()
-        failed, checks = one("select count(*) filter (not is_passed), count(*) from projections.quality_result")
+        holding, checks = one("select count(*) filter (is_passed), count(*) from projections.quality_result")
     lines = [
         f"Files      {files} loaded, {held} held: {rows:,} rows, {rejected:,} rejected, {outside:,} of other subjects",
         f"Students   {students:,} in {classes} math classes of {schools} schools",
@@ -76,7 +76,7 @@ def findings(warehouse: Path, home: Home) -> list[str]:
         f"Cycles     {cycles} intervention cycles, {overdue} overdue",
         "Responses  " + ", ".join(f"{response}: {count}" for response, count in responses),
         "Classes    spring, MAP Growth: " + ", ".join(f"{level}: {count}" for level, count in levels),
-        f"Quality    {checks - failed} of {checks} rules hold",
+        f"Quality    {holding} of {checks} rules hold",
     ]
     at = home.root if home.root != Path("data").absolute() else Path("data")
     option = "" if at == Path("data") else f" --home {at}"

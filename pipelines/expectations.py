@@ -13,7 +13,11 @@ import great_expectations as gx
 import pandas as pd
 import polars as pl
 import sqlalchemy
-from great_expectations.data_context.types.base import ProgressBarsConfig
+from great_expectations.data_context.types.base import (
+    DataContextConfig,
+    InMemoryStoreBackendDefaults,
+    ProgressBarsConfig,
+)
 from great_expectations.datasource.fluent import SQLDatasource
 from great_expectations.execution_engine import SqlAlchemyExecutionEngine
 from great_expectations.expectations import (
@@ -223,11 +227,15 @@ class _DuckDB(SQLDatasource):
 
 
 def _context() -> Any:
-    """A context in memory, without bars and without reports to anyone."""
-    context = gx.get_context(mode="ephemeral")
-    context.variables.progress_bars = ProgressBarsConfig(globally=False)
-    context.variables.analytics_enabled = False
-    return context
+    """A context in memory: no folder, no bars, no reports to anyone."""
+    return gx.get_context(
+        mode="ephemeral",
+        project_config=DataContextConfig(
+            store_backend_defaults=InMemoryStoreBackendDefaults(init_temp_docs_sites=False),
+            progress_bars=ProgressBarsConfig(globally=False),
+            analytics_enabled=False,
+        ),
+    )
 
 
 def _results(batch: Any, suite: gx.ExpectationSuite, result_format: dict[str, Any]) -> list[Any]:

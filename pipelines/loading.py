@@ -4,6 +4,7 @@ import hashlib
 import shutil
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -87,7 +88,7 @@ class Loader:
             landed, report.refused = discover(self.home.landing / district_id, district_id)
             files = sorted((know(each, aliases) for each in landed), key=lambda each: each.order)
             years = _bundle_years(reader, files)
-            status = dict(zip(ledger["batch_id"], ledger["status"], strict=True))
+            status = dict(ledger.sort("status").select("batch_id", "status").rows())  # once loaded, loaded
             held = dict(zip(ledger["batch_id"], ledger["held_against"], strict=True))
             for each in files:
                 renew()
@@ -105,8 +106,11 @@ class Loader:
                     status[each.batch_id], held[each.batch_id] = str(row["status"]), against
                     if row["status"] == "loaded":
                         self._archive(each.landed, each.batch_id, policy)
-            if any(each["layout"] and layouts()[str(each["layout"])].names_people for each in report.rows):
-                report.rows += self._retry_parked(reader, aliases, renew)
+            if policy.landing == "move":
+                self._clear(files, status, report.refused)
+            if report.rows:
+                ledger = self.log.ledger_rows([district_id])
+            report.rows += self._retry_parked(reader, ledger, aliases, renew)
         return report
 
     def waiting(self, district_id: str) -> dict[str, int]:
@@ -155,19 +159,38 @@ class Loader:
             if landed.member is None and not landed.is_packed:
                 shutil.copyfile(landed.path, part)
             else:
-                part.write_bytes(landed.read())
+                part.write_bytes(landed.read())  # unpacked, as its name says
             part.chmod(0o600)
             part.replace(kept)
         if policy.landing == "move" and landed.member is None:
-            try:
-                landed.path.unlink(missing_ok=True)
-            except OSError:
-                return  # a read-only landing folder: the copy is what counts
+            _remove(landed.path)
 
-    def _retry_parked(self, reader: Reader, aliases: Aliases, renew: Callable[[], None]) -> list[dict[str, object]]:
-        """Read parked lines again from the archive, as the next attempt of their batch (SEMANTICS 2.2)."""
-        ledger = self.log.ledger_rows([reader.district_id]).filter(pl.col("status") == "loaded")
-        latest = ledger.group_by("batch_id", maintain_order=True).last().filter(pl.col("parked") > 0)
+    def _clear(self, files: Sequence[KnownFile], status: Mapping[str, str], refused: Sequence[Refused]) -> None:
+        """Archives and workbooks leave the landing folder once everything in them is loaded."""
+        waiting = {each.landed.path for each in files if status.get(each.batch_id) != "loaded"}
+        for landed in {each.landed.path: each.landed for each in files if each.landed.member is not None}.values():
+            name = landed.path.relative_to(self.home.landing / landed.district_id).as_posix()
+            if landed.path not in waiting and not any(each.name.startswith(f"{name}!") for each in refused):
+                _remove(landed.path)
+
+    def _retry_parked(
+        self, reader: Reader, ledger: pl.DataFrame, aliases: Aliases, renew: Callable[[], None]
+    ) -> list[dict[str, object]]:
+        """Read parked lines again from the archive, as the next attempt of their batch (SEMANTICS 2.2).
+
+        Again means that a roster was loaded since they were last looked for, in this run or in one that broke off.
+        """
+        rosters = [layout.id for layout in layouts().values() if layout.names_people and layout.kind == "roster"]
+        loaded = ledger.filter(pl.col("status") == "loaded")
+        newest = loaded.filter(pl.col("layout").is_in(rosters)).select(newest_at=pl.col("recorded_at").max())
+        tried = ledger.group_by("batch_id").agg(tried_at=pl.col("recorded_at").max())
+        latest = (
+            loaded.group_by("batch_id", maintain_order=True)
+            .last()
+            .join(tried, on="batch_id", maintain_order="left")
+            .join(newest, how="cross")
+            .filter(pl.col("parked") > 0, pl.col("tried_at") < pl.col("newest_at"))
+        )
         rows: list[dict[str, object]] = []
         for batch_id, attempt, name, export_at in latest.select("batch_id", "attempt", "file", "export_at").rows():
             renew()
@@ -210,6 +233,12 @@ def _aliases_in(path: Path) -> Mapping[str, Sequence[str]]:
             f'{name}: under [columns], give each column a list of headers, such as score = ["Scale Score"].'
         )
     return named
+
+
+def _remove(path: Path) -> None:
+    """Where the landing folder is read-only, the copy in the archive is what counts."""
+    with suppress(OSError):
+        path.unlink(missing_ok=True)
 
 
 def _layouts_text() -> str:

@@ -154,6 +154,7 @@ def _refresh(
     quality = pl.concat([quality, *(contract_results(rows, each, stale) for each, rows in decisions.items())])
     shaped |= decisions | {QualityResult: _shaped(quality, QualityResult, inputs)}
     good = stale.join(blocked(quality), on=PARTITION, how="anti")
+    done = []
     for contract in PROJECTIONS:
         mine = pl.concat(
             [each.filter(pl.col("projection") == table_name(contract)).select(PARTITION) for each in (changed, gone)]
@@ -164,11 +165,12 @@ def _refresh(
         if written.height < stale.height:
             rows = rows.join(written, on=PARTITION, how="semi", maintain_order="left")
         projections.replace(contract, rows, written.rows())
+        done.append(written.with_columns(projection=pl.lit(table_name(contract))))
         report.rows[table_name(contract)] = report.rows.get(table_name(contract), 0) + rows.height
-    kept = before.join(good, on=PARTITION, how="anti")
-    projections.partitions.replace(
-        pl.concat([kept, inputs.join(good, on=PARTITION, how="semi")]), [(district,) for district in districts]
-    )
+    key = [*PARTITION, "projection"]
+    replaced = pl.concat(done)
+    states = [before.join(replaced, on=key, how="anti"), inputs.join(replaced, on=key, how="semi")]
+    projections.partitions.replace(pl.concat(states), [(district,) for district in districts])
     report.updated += good.rows()
     report.quality = pl.concat([report.quality, shaped[QualityResult]])
 

@@ -45,7 +45,7 @@ class CutRule(_Policy):
 
     measure: str
     by: Literal["percentile", "placement", "score"]
-    valid_from: date = date(1990, 1, 1)
+    valid_from: date = date(1980, 1, 1)
     source: str = Field(min_length=1)
     grades: tuple[str, ...] = ()
     """Grades the rule is for; empty: all."""
@@ -190,7 +190,7 @@ class DistrictPolicy(_Policy):
     """Everything a district decides; what it leaves out takes the documented default."""
 
     time_zone: str
-    valid_from: date = date(1990, 1, 1)
+    valid_from: date = date(1980, 1, 1)
     source: str = "Defaults of the method."
     profile: Literal["default", "colorado"] = "default"
     landing: Literal["move", "keep"] = "move"

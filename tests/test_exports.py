@@ -128,7 +128,7 @@ REJECTED = """
     1,,Math,,2026,5,              | Date    | missing_value
     1,,Math,2026-09-01,2027,five, | Score   | not_a_number
     1,,Math,2026-09-01,2027,101,  | Score   | out_of_range
-    1,,Math,1989-09-01,,5,        | Date    | out_of_range
+    1,,Math,1979-09-01,,5,        | Date    | out_of_range
     1,,Math,2027-12-01,,5,        | Date    | out_of_range
     1,,Math,9/31/2026,,5,         | Date    | not_a_date
     1,,Math,2026-09-01,FY,5,      | Year    | not_a_school_year

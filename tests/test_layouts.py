@@ -64,7 +64,7 @@ REAL = """
     oea_iready/diagnostic_results_math.csv.gz             | iready_2022                | 250    | 0        | 0            | 250   | 0     | 0
     renaissance_star/SR_sample_anonymized_file.csv        | star_reading               | 0      | 0        | 5            | 0     | 0     | 0
     fastbridge/sample_anonymized_aMath.csv                | fastbridge_amath           | 10     | 0        | 0            | 7     | 43    | 0
-    fastbridge/fake_aMath.csv                             | fastbridge_amath           | 5      | 0        | 0            | 0     | 11    | 14
+    fastbridge/fake_aMath.csv                             | fastbridge_amath           | 5      | 0        | 0            | 2     | 11    | 12
     fastbridge/sample_anonymized_file_cbmm_cap.csv        | fastbridge_cbmmath_cap     | 5      | 0        | 0            | 6     | 19    | 0
     fastbridge/sample_anonymized_file_cbmm_auto.csv       | fastbridge_cbmmath_auto    | 5      | 0        | 0            | 15    | 60    | 0
     fastbridge/sample_anonymized_file_cbmm_process.csv    | fastbridge_cbmmath_process | 5      | 0        | 0            | 8     | 117   | 0

@@ -115,7 +115,7 @@ def checked(found: pl.DataFrame, contract: type[Projection]) -> pl.DataFrame:
 def test_need_is_below_the_cut_and_a_percentile_on_it_is_not(percentile, level, is_in_need):
     found = needs(f"percentile\n{percentile}").row(0, named=True)
     assert (found["need_level"], found["is_in_need"]) == (level, is_in_need)
-    assert (found["rule"], found["rule_version"]) == ("map_growth_math by percentile", "1990-01-01 policy 1990-01-01")
+    assert (found["rule"], found["rule_version"]) == ("map_growth_math by percentile", "1980-01-01 policy 1980-01-01")
 
 
 @pytest.mark.parametrize(
@@ -164,7 +164,7 @@ def test_the_first_rule_that_fits_grade_window_and_reference_date_decides():
     policy = district(cuts=cuts)
     on_cut = needs("score\n200", policy).row(0, named=True)
     assert (on_cut["need_level"], on_cut["is_in_need"]) == ("none", False)
-    assert on_cut["rule_version"] == "2025-09-30 policy 1990-01-01"
+    assert on_cut["rule_version"] == "2025-09-30 policy 1980-01-01"
     assert needs("score\n199.9", policy)["is_in_need"].to_list() == [True]
 
 

@@ -150,7 +150,7 @@ def test_the_reference_date_is_the_lower_median_day_of_valid_tests_of_all_measur
         WindowRule,
         """
         benchmark_window | reference_on | reference_source | policy_version
-        fall             | 2025-09-09   | median_test_day  | 1990-01-01
+        fall             | 2025-09-09   | median_test_day  | 1980-01-01
     """,
         district_id="d1",
         school_year="2026",

@@ -32,7 +32,7 @@ RULES = (
 """Rules by code; 0 is a cell that was understood. Names are stable: they stand in stored rejections."""
 CODES = {rule: code for code, rule in enumerate(RULES)}
 
-EARLIEST = date(1990, 1, 1)
+EARLIEST = date(1980, 1, 1)
 DAYS_AFTER_EXPORT = 400
 
 _TRUE = ("true", "t", "yes", "y", "1", "1.0")

@@ -22,6 +22,7 @@ NOTES = {**LINE, "slot": pl.Int32(), "text": pl.String()}
 REJECTED = {**LINE, "slot": pl.Int32(), "column": pl.String(), "rule": pl.String()}
 OUTCOMES = {**LINE, "outcome": pl.String()}
 FINDINGS = {"rule": pl.String(), "rows": pl.Int64()}
+WORKBOOKS = (".xlsx", ".xlsm", ".xls")
 _FACT = {
     **LINE,
     "slot": pl.Int32(),
@@ -116,7 +117,7 @@ class _Parse:
             latest=cells.latest_day(context.export_at.astimezone(ZoneInfo(context.time_zone)).date()),
             time_zone=context.time_zone,
             vocabulary=context.section_vocabulary,
-            serials=context.file_name.lower().endswith((".xlsx", ".xlsm", ".xls")),
+            serials=any(part.endswith(WORKBOOKS) for part in context.file_name.lower().split("!")),
             missing=self.layout.missing,
         )
         self.cells = Typed(rows, binding, reading)

@@ -226,11 +226,46 @@ def compare(facts: pl.DataFrame, sightings: pl.DataFrame) -> pl.DataFrame:
     return facts.join(ordered.select(*version, change=change), on=version, how="left", maintain_order="left")
 
 
-def current(sightings: pl.LazyFrame) -> pl.LazyFrame:
-    """The version of each fact that stands: `natural_key`, `content_hash`."""
-    return sightings.group_by("natural_key").agg(
+def current(sightings: pl.LazyFrame, within: Sequence[str] = ("natural_key",)) -> pl.LazyFrame:
+    """The version of each fact that stands: `natural_key`, `content_hash`, and whatever else tells facts apart."""
+    return sightings.group_by(within).agg(
         pl.col("content_hash").sort_by("export_at", "content_hash", descending=[True, False]).first()
     )
+
+
+def standing(sightings: pl.LazyFrame, within: Sequence[str] = ("natural_key",)) -> pl.LazyFrame:
+    """The version of each fact that stands, and since when: one row per fact.
+
+    `export_at` and `layout` are those of the first export of the run of equal content that stands, so that an export
+    that says nothing new changes nothing, and neither does the order of arrival; `last_export_at` is the last.
+
+    Args:
+        sightings: The columns of ``within``, `content_hash`, `export_at`, `layout`.
+        within: What tells facts apart: districts number their schools and classes alike.
+    """
+    told = sightings.group_by(within).agg(
+        pl.col("content_hash").min(),
+        pl.col("export_at").min(),
+        pl.col("layout").min(),
+        last_export_at=pl.col("export_at").max(),
+        _other_hash=pl.col("content_hash").max(),
+        _other_layout=pl.col("layout").max(),
+    )
+    is_steady = (pl.col("content_hash") == pl.col("_other_hash")) & (pl.col("layout") == pl.col("_other_layout"))
+    names = [*within, "content_hash", "export_at", "layout", "last_export_at"]
+    is_same = (pl.col("content_hash") == pl.col("content_hash").shift(1)).over(within).fill_null(False)
+    runs = (
+        sightings.join(told.filter(~is_steady).select(within), on=within, how="semi")
+        .sort(
+            [*within, "export_at", "content_hash", "layout"], descending=[*([False] * len(within)), False, True, False]
+        )
+        .with_columns(_run=(~is_same).cum_sum().over(within))
+        .group_by([*within, "_run"], maintain_order=True)
+        .agg(pl.col("content_hash", "export_at", "layout").first(), last_export_at=pl.col("export_at").last())
+        .group_by(within, maintain_order=True)
+        .last()
+    )
+    return pl.concat([told.filter(is_steady).select(names), runs.select(names)])
 
 
 def compact(sightings: pl.DataFrame) -> pl.DataFrame:
