@@ -12,12 +12,12 @@ import pytest
 from warehouse.home import Home
 
 CORRECTED = "map_growth/AssessmentResults_Spring_corrected.csv"
-RENAMED = "iready/renamed.csv"
+RENAMED = "map_growth/renamed.csv"
 
 
 @dataclass(frozen=True)
 class Lived:
-    """A home after a first run and a second one with a corrected file, a file that is held and a parked row."""
+    """A home after a first load and a run with a corrected file, a file that is held and a parked row."""
 
     home: Home
     district: str
@@ -41,30 +41,30 @@ class Lived:
 @pytest.fixture(scope="session")
 def lived(tmp_path_factory: pytest.TempPathFactory) -> Lived:
     # here, because every test waits for what this file imports
-    from pipelines.demo import make_demo
-    from pipelines.simulate import corrected_school_file
+    from pipelines.demo import POLICY
+    from pipelines.loading import Loader
+    from pipelines.simulate import corrected_school_file, simulate
     from pipelines.work import Work
 
     folder = tmp_path_factory.mktemp("lived")
     home = Home(folder / "home")
-    (district,) = make_demo(home, students=600, seed=4)
-    landing = home.landing / district
+    home.make()
+    kinds = ("roster", "map_growth", "star", "fastbridge", "cycles")
+    (made,) = simulate(home.landing, students=600, seed=4, kinds=kinds)
+    district, landing = made.id, made.path
+    (home.policies / f"{district}.toml").write_text(POLICY, "utf-8")
     _pack(landing / "star" / "SM_v2.csv")
     _park(landing / "fastbridge" / "aMath.csv")
     later = folder / "corrected.csv"
     changed = corrected_school_file(landing, later, seed=3)
-    renamed = (
-        next((landing / "iready").iterdir())
-        .read_text("utf-8")
-        .replace("Overall Scale Score", "Overall Scaled Score", 1)
-    )
+    renamed = later.read_text("utf-8").replace("TestRITScore", "TestRITScores", 1)
     shutil.copytree(landing, folder / "landed")
-    Work(home).run([district])
+    Loader(home).load(district)
     for root in (landing, folder / "landed"):
         shutil.copy2(later, root / CORRECTED)
         (root / RENAMED).write_text(renamed, "utf-8")
-    second = Work(home).run([district])
-    return Lived(home, district, folder / "landed", changed, second.published)
+    published = Work(home).run([district]).published
+    return Lived(home, district, folder / "landed", changed, published)
 
 
 @pytest.fixture

@@ -36,8 +36,8 @@ def test_a_held_file_says_which_rule_holds_it_and_what_to_do(lived: Lived):
     (held,) = told["held_files"]
     assert held["file"] == RENAMED
     assert held["rule"] == "renamed_column"
-    assert '"Overall Scale Score"' in held["message"]
-    assert '"Overall Scaled Score"' in held["message"]
+    assert '"TestRITScore"' in held["message"]
+    assert '"TestRITScores"' in held["message"]
 
 
 def test_flags_count_the_classes_of_every_window_and_measure(lived: Lived):
