@@ -4,9 +4,10 @@ from collections.abc import Mapping, Sequence
 
 import polars as pl
 
+from schemas.contract import columns
 from schemas.events import ALL_YEARS, FAMILIES
 from transforms.identity import winners
-from transforms.versions import current
+from transforms.versions import standing
 from warehouse.log import Log, loaded
 
 LISTED = ("roster", "listed")
@@ -44,11 +45,17 @@ def _standing(
     log: Log, family: str, districts: Sequence[str], readings: pl.DataFrame, shown: pl.DataFrame
 ) -> pl.DataFrame:
     fact = ["district_id", "natural_key"]  # districts number their schools and classes alike
-    standing = current(log.sighted(family, districts, readings), fact)
-    rows = log.events(family, districts, readings).join(standing, on=[*fact, "content_hash"], how="semi").collect()
+    stands = standing(log.sighted(family, districts, readings), fact).drop("last_export_at")
+    rows = (
+        log.events(family, districts, readings)
+        .drop("export_at", "layout")
+        .join(stands, on=[*fact, "content_hash"])
+        .select(list(columns(FAMILIES[family])))
+        .collect()
+    )
     versions = [*fact, "school_year"]
     if rows.select(pl.struct(versions).is_duplicated().any()).item():
-        rows = rows.sort("export_at", "batch_id", "attempt", descending=True).unique(versions, keep="first")
+        rows = rows.sort("batch_id", "attempt").unique(versions, keep="first")
     if shown.height:
         rows = (
             rows.join(shown, on=["district_id", "subject_key"], how="left")
@@ -105,7 +112,16 @@ def fingerprints(facts: Mapping[str, pl.DataFrame]) -> pl.DataFrame:
         table.select(
             *PARTITION,
             order=pl.col("natural_key").str.slice(0, 16).str.to_integer(base=16, dtype=pl.UInt64),
-            fact=pl.concat_str(["natural_key", "content_hash", pl.col("subject_key").fill_null("")], separator=":"),
+            fact=pl.concat_str(
+                [
+                    "natural_key",
+                    "content_hash",
+                    pl.col("subject_key").fill_null(""),
+                    pl.col("export_at").to_physical(),
+                    "layout",
+                ],
+                separator=":",
+            ),
         )
         .sort("order")
         .group_by(PARTITION)

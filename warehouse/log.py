@@ -48,9 +48,9 @@ class Log:
         )
 
     def sighted(self, family: str, districts: Sequence[str], loaded: pl.DataFrame) -> pl.LazyFrame:
-        """All sightings of a family in loaded batches."""
+        """All sightings of a family in loaded batches, with the layout that read them."""
         return self.sightings.scan(district_id=districts, family=[family]).join(
-            loaded.lazy().select(READING), on=READING, how="semi"
+            loaded.lazy().select(*READING, "layout"), on=READING
         )
 
     def events(
@@ -89,8 +89,8 @@ class Log:
 
 
 def loaded(ledger: pl.DataFrame) -> pl.DataFrame:
-    """Readings that exist: `batch_id`, `attempt`."""
-    return ledger.filter(pl.col("status") == "loaded").select(READING)
+    """Readings that exist: `batch_id`, `attempt`, `layout`."""
+    return ledger.filter(pl.col("status") == "loaded").select(*READING, "layout")
 
 
 def _in(districts: Sequence[str] | None) -> dict[str, Sequence[str]]:
