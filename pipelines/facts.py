@@ -45,11 +45,11 @@ def _standing(
     log: Log, family: str, districts: Sequence[str], readings: pl.DataFrame, shown: pl.DataFrame
 ) -> pl.DataFrame:
     fact = ["district_id", "natural_key"]  # districts number their schools and classes alike
-    stands = standing(log.sighted(family, districts, readings), fact).drop("last_export_at")
+    stands = standing(log.sighted(family, districts, readings), fact).drop("last_export_at").collect()
     rows = (
         log.events(family, districts, readings)
         .drop("export_at", "layout")
-        .join(stands, on=[*fact, "content_hash"])
+        .join(stands.lazy(), on=[*fact, "content_hash"])
         .select(list(columns(FAMILIES[family])))
         .collect()
     )

@@ -233,17 +233,17 @@ def current(sightings: pl.LazyFrame, within: Sequence[str] = ("natural_key",)) -
     )
 
 
-def standing(sightings: pl.LazyFrame, fact: Sequence[str] = ("natural_key",)) -> pl.LazyFrame:
+def standing(sightings: pl.LazyFrame, within: Sequence[str] = ("natural_key",)) -> pl.LazyFrame:
     """The version of each fact that stands, and since when: one row per fact.
 
     `export_at` and `layout` are those of the first export of the run of equal content that stands, so that an export
     that says nothing new changes nothing, and neither does the order of arrival; `last_export_at` is the last.
 
     Args:
-        sightings: `natural_key`, `content_hash`, `export_at`, `layout`, and whatever else tells facts apart.
-        fact: Columns that tell facts apart.
+        sightings: The columns of ``within``, `content_hash`, `export_at`, `layout`.
+        within: What tells facts apart: districts number their schools and classes alike.
     """
-    told = sightings.group_by(fact).agg(
+    told = sightings.group_by(within).agg(
         pl.col("content_hash").min(),
         pl.col("export_at").min(),
         pl.col("layout").min(),
@@ -252,15 +252,17 @@ def standing(sightings: pl.LazyFrame, fact: Sequence[str] = ("natural_key",)) ->
         _other_layout=pl.col("layout").max(),
     )
     is_steady = (pl.col("content_hash") == pl.col("_other_hash")) & (pl.col("layout") == pl.col("_other_layout"))
-    names = [*fact, "content_hash", "export_at", "layout", "last_export_at"]
-    is_same = (pl.col("content_hash") == pl.col("content_hash").shift(1)).over(fact).fill_null(False)
+    names = [*within, "content_hash", "export_at", "layout", "last_export_at"]
+    is_same = (pl.col("content_hash") == pl.col("content_hash").shift(1)).over(within).fill_null(False)
     runs = (
-        sightings.join(told.filter(~is_steady).select(fact), on=fact, how="semi")
-        .sort(*fact, "export_at", "content_hash", "layout", descending=[False] * len(fact) + [False, True, False])
-        .with_columns(_run=(~is_same).cum_sum().over(fact))
-        .group_by([*fact, "_run"], maintain_order=True)
+        sightings.join(told.filter(~is_steady).select(within), on=within, how="semi")
+        .sort(
+            [*within, "export_at", "content_hash", "layout"], descending=[*([False] * len(within)), False, True, False]
+        )
+        .with_columns(_run=(~is_same).cum_sum().over(within))
+        .group_by([*within, "_run"], maintain_order=True)
         .agg(pl.col("content_hash", "export_at", "layout").first(), last_export_at=pl.col("export_at").last())
-        .group_by(fact, maintain_order=True)
+        .group_by(within, maintain_order=True)
         .last()
     )
     return pl.concat([told.filter(is_steady).select(names), runs.select(names)])
