@@ -123,9 +123,7 @@ class Table:
 
     def scan(self, **partition: Sequence[str]) -> pl.LazyFrame:
         """The rows, of the named partition values only."""
-        uris = self.file_uris(**partition)
-        local = uris if "://" in self.uri else [unquote(uri) for uri in uris]  # Delta percent-encodes blanks
-        return _scan(local, columns(self.contract), self.storage_options)
+        return _scan(self.file_uris(**partition), columns(self.contract), self.storage_options)
 
     def file_uris(self, **partition: Sequence[str]) -> list[str]:
         """Parquet files behind the current version; none where the table does not exist."""
@@ -149,7 +147,6 @@ def _scan(uris: list[str], schema: Mapping[str, pl.DataType], storage_options: d
         hive_partitioning=True,
         try_parse_hive_dates=False,
         missing_columns="insert",
-        glob=False,
         schema=schema,
         hive_schema={name: pl.String() for name in schema if f"/{name}=" in uris[0]},
         storage_options=storage_options or None,
