@@ -149,7 +149,6 @@ def _scan(uris: list[str], schema: Mapping[str, pl.DataType], storage_options: d
         hive_partitioning=True,
         try_parse_hive_dates=False,
         missing_columns="insert",
-        glob=False,
         schema=schema,
         hive_schema={name: pl.String() for name in schema if f"/{name}=" in uris[0]},
         storage_options=storage_options or None,
