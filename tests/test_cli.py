@@ -8,11 +8,12 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+from polars.testing import assert_frame_equal
 from typer.testing import CliRunner
 
 from pipelines import cli
 from pipelines.demo import is_free, make_demo
-from schemas.projections import ClassDecision
+from schemas.projections import ClassDecision, QualityResult
 from tests.conftest import RENAMED, Lived
 from warehouse.home import Home
 from warehouse.projections import Projections
@@ -163,6 +164,17 @@ def test_verify_passes_on_a_good_home_and_blocks_on_another(lived: Lived, tamper
     code, out, _ = tierline("verify", "--home", tampered.root)
     assert code == cli.BLOCKED
     assert f"NOT {lived.district}: archive: 1 archived files are missing" in out
+
+
+def test_what_was_known_by_now_is_what_is_known(lived: Lived, tmp_path: Path):
+    """Also what Great Expectations says, because a rule of it that blocks changes what is decided."""
+    out = tmp_path / "then"
+    code, told, _ = tierline("run", "--home", lived.home.root, "--as-of", "2100-01-01", "--out", out, "--json")
+    assert code == cli.DONE
+    assert json.loads(told)["districts"] == 1
+    for contract in (QualityResult, ClassDecision):
+        now, then = (Projections(home.projections).read(contract).collect() for home in (lived.home, Home(out)))
+        assert_frame_equal(now, then, check_row_order=False)
 
 
 def test_simulate_tells_what_it_wrote(tmp_path: Path):
