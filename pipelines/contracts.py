@@ -48,6 +48,8 @@ MADE_FROM: dict[str, tuple[str, ...]] = {
     "projections/progress": ("events/cycle", "events/session", "events/identity"),
     "projections/quality_result": (
         "exports/ingest_ledger",
+        "events/plan",
+        "events/context",
         "projections/screening_result",
         "projections/class_membership",
         "projections/need_level",

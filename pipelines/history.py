@@ -14,9 +14,10 @@ from dagster._serdes import ConfigurableClassData
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.pool import StaticPool
 
-from warehouse.home import Home
+from warehouse.home import Home, HomeError
 
 FOLDER = ".dagster"
+PATTERN = "*?[]%"
 KEPT_OPEN = 8
 """Databases of runs kept open; the web server looks at many."""
 
@@ -66,7 +67,16 @@ class History(SqliteEventLogStorage):
 
 
 def dagster_home(home: Home) -> Path:
-    """The folder of this home's Dagster instance, made with the repository's settings where it has none."""
+    """The folder of this home's Dagster instance, made with the repository's settings where it has none.
+
+    Raises:
+        HomeError: Dagster would not find its settings there, and would report to its maker.
+    """
+    if odd := sorted(set(str(home.root)) & set(PATTERN)):
+        raise HomeError(
+            f"The path of the home has the character {' '.join(odd)}, which Dagster and Delta take for a pattern."
+            " Move the home to a path without it."
+        )
     folder = home.root / FOLDER
     settings = folder / "dagster.yaml"
     if not settings.exists():

@@ -324,6 +324,8 @@ class Reader:
             return
         people = rows.join(keys, on=["own_id_type", "own_id"], how="inner", maintain_order="left")
         self.vault.add_people(self.district_id, layout.id, people)
+        if "class_id" in parsed.persons:
+            rows = self._person_keys(rows, "class_id", parsed.persons["class_id"])
         self.vault.add_classes(self.district_id, layout.id, rows)
 
 

@@ -42,7 +42,8 @@ def run_graph(
         sources: What equality tests inject.
         progress: Told what is under way.
     """
-    chosen = [each for each in home.make().districts() if districts is None or each in districts]
+    known = home.make().districts()
+    chosen = [each for each in known if districts is None or each in districts]
     if not chosen:
         return Outcome()
     work = Work(home, sources, progress, school_year)
@@ -52,7 +53,7 @@ def run_graph(
             [bring_up_to_date],
             instance=history,
             resources={"work": work},
-            tags=run_tags(add_districts(history, chosen), chosen),
+            tags=run_tags(add_districts(history, known), chosen),
             run_config=QUIET,
             raise_on_error=False,
         )

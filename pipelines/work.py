@@ -213,7 +213,9 @@ def told(doing: str) -> Iterator[None]:
         yield
     except TOLD as error:
         raise PassFailed(str(error), isinstance(error, TRANSIENT)) from None
-    except Exception as error:
+    except BaseException as error:
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+            raise  # an interrupt; a panic of Polars or Delta is an error like any other, and may print cells
         place = extract_tb(error.__traceback__)[-1]
         raise PassFailed(
             f"{doing} failed: {type(error).__name__} in {place.name}, {place.filename.rsplit('/', 1)[-1]} line"

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
+from urllib.parse import unquote
 
 import polars as pl
 from deltalake import CommitProperties, DeltaTable, Field, Schema, Transaction, write_deltalake
@@ -141,7 +142,8 @@ def _scan(uris: list[str], schema: Mapping[str, pl.DataType], storage_options: d
     if not uris:
         return pl.LazyFrame(schema=schema)
     frame = pl.scan_parquet(
-        uris,
+        [uri if "://" in uri else unquote(uri) for uri in uris],  # Delta gives paths percent-encoded
+        glob=False,
         hive_partitioning=True,
         try_parse_hive_dates=False,
         missing_columns="insert",
