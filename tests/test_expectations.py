@@ -84,7 +84,7 @@ def test_a_delivery_of_nothing_has_nothing_to_judge():
 
 def test_a_school_whose_tests_fall_by_more_than_half_is_reported():
     found = judged(
-        tests(
+        made_tests(
             ("a", "fall", 20, 200, 50),
             ("a", "winter", 10, 200, 50),
             ("b", "fall", 20, 200, 50),
