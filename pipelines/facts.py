@@ -45,13 +45,19 @@ def _standing(
     log: Log, family: str, districts: Sequence[str], readings: pl.DataFrame, shown: pl.DataFrame
 ) -> pl.DataFrame:
     fact = ["district_id", "natural_key"]  # districts number their schools and classes alike
-    stands = standing(log.sighted(family, districts, readings), fact).drop("last_export_at").collect()
-    rows = (
-        log.events(family, districts, readings)
-        .drop("export_at", "layout")
-        .join(stands.lazy(), on=[*fact, "content_hash"])
-        .select(list(columns(FAMILIES[family])))
-        .collect()
+    seen = log.sighted(family, districts, readings).collect()
+    told = log.events(family, districts, readings).select(list(columns(FAMILIES[family]))).collect()
+    again = seen.filter(pl.struct(fact).is_duplicated())
+    several = again.select(fact).unique()
+    stands = standing(again.lazy(), fact).drop("last_export_at").collect()
+    rows = pl.concat(
+        [
+            told.join(several, on=fact, how="anti"),  # seen once: what was told then stands
+            told.join(several, on=fact, how="semi")
+            .drop("export_at", "layout")
+            .join(stands, on=[*fact, "content_hash"])
+            .select(told.columns),
+        ]
     )
     versions = [*fact, "school_year"]
     if rows.select(pl.struct(versions).is_duplicated().any()).item():
