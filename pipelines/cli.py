@@ -1,29 +1,28 @@
 """The command line. Exit codes: 0 done, 1 a check blocked, 2 wrong use, 3 nothing matched."""
 
-import json
 import os
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from datetime import UTC, date, datetime, time
+from datetime import UTC, datetime, time
 from pathlib import Path
 from traceback import extract_tb
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import Annotated, NoReturn
 
 import typer
 
+from pipelines.terminal import (
+    console_of,
+    print_json,
+    progress,
+    show_fields,
+    show_flags,
+    show_section,
+    show_table,
+    text_of,
+)
 from warehouse.home import Home
-
-if TYPE_CHECKING:  # what a command does not need it does not import: help and completion answer at once
-    import polars as pl
-    from rich.console import Console
 
 DONE, BLOCKED, WRONG_USE, NOTHING = 0, 1, 2, 3
 OURS = frozenset({"pipelines", "transforms", "schemas", "warehouse"})
-WIDTH_IN_A_PIPE = 200
-HASH_CHARS = 64
-MOST_CODE = 12
-"""Characters shown of a hash; JSON has them all."""
 
 app = typer.Typer(
     name="tierline",
@@ -84,25 +83,8 @@ def _told(error: Exception) -> str:
 
 def fail(message: str, code: int = WRONG_USE) -> NoReturn:
     """Say what is wrong and end."""
-    _console(stderr=True).print(message, style="red", markup=False, soft_wrap=True)
+    console_of(stderr=True).print(message, style="red", markup=False, soft_wrap=True)
     raise SystemExit(code)
-
-
-def _console(*, stderr: bool = False) -> "Console":
-    from rich.console import Console
-
-    console = Console(stderr=stderr, highlight=False)
-    if not console.is_terminal and "COLUMNS" not in os.environ:
-        console.width = WIDTH_IN_A_PIPE
-    return console
-
-
-def _print_json(value: object) -> None:
-    typer.echo(json.dumps(value, default=_plain, allow_nan=False))
-
-
-def _plain(value: object) -> str:
-    return value.isoformat() if isinstance(value, date) else str(value)
 
 
 def _version(wanted: bool) -> None:
@@ -122,27 +104,6 @@ def _options(
     pass
 
 
-@contextmanager
-def progress(quiet: bool) -> Iterator[Any]:
-    """A bar on a terminal, nothing in a pipe; gives a function that says what is under way."""
-    from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
-
-    console = _console(stderr=True)
-    if quiet or not console.is_terminal:
-        yield lambda _message: None
-        return
-    with Progress(
-        SpinnerColumn(),
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TimeElapsedColumn(),
-        console=console,
-        transient=True,
-    ) as bar:
-        task = bar.add_task("Starting", total=None)
-        yield lambda message: bar.update(task, description=message[:60])
-
-
 @app.command()
 def demo(
     home: Annotated[Path, typer.Option("--home", envvar="TIERLINE_HOME", show_default="./data")] = DEFAULT_HOME,
@@ -155,11 +116,13 @@ def demo(
     place = Home(home)
     if not is_free(place):
         fail(f"{home} holds districts of its own. Give the demo a folder for itself: tierline demo --home demo")
-    console = _console()
+    console = console_of()
     with progress(quiet=False) as say:
         say("Simulating a district")
         districts = make_demo(place, students)
         outcome = run_graph(place, districts, progress=say)
+    if outcome.failed:
+        fail("\n".join(f"{district}: {told}" for district, told in outcome.failed.items()), BLOCKED)
     console.print("Tierline demo: one synthetic district, nobody in it is real.", style="bold")
     for line in findings(place.warehouse, place):
         console.print(line, markup=False, soft_wrap=True)
@@ -195,9 +158,9 @@ def run(
         else:
             outcome = run_graph(place, districts, school_year=school_year, progress=say)
     if as_json:
-        _print_json(outcome.summary())
+        print_json(outcome.summary())
     else:
-        _show_outcome(outcome.summary())
+        show_fields(outcome.summary())
     raise typer.Exit(outcome.exit_code)
 
 
@@ -211,14 +174,14 @@ def status(home: HomeOption = DEFAULT_HOME, district: DistrictOption = None, as_
 
     rows = status_of(place, districts)
     if as_json:
-        _print_json(rows)
+        print_json(rows)
         return
-    console = _console()
+    console = console_of()
     for each in rows:
         console.print(f"District {each['district_id']}", style="bold")
         for name, value in each.items():
             if name not in ("district_id", "held_files", "flags", "failed_rules", "stale"):
-                console.print(f"  {name.replace('_', ' '):<18} {_text(value)}", markup=False, soft_wrap=True)
+                console.print(f"  {name.replace('_', ' '):<18} {text_of(value)}", markup=False, soft_wrap=True)
         for reason in each["stale"]:
             console.print(f"  stale: {reason}", markup=False, style="yellow", soft_wrap=True)
         for file in each["held_files"]:
@@ -226,7 +189,7 @@ def status(home: HomeOption = DEFAULT_HOME, district: DistrictOption = None, as_
         for rule in each["failed_rules"]:
             told = f"  failed: {rule['school_year']} {rule['about']}: {rule['rule']} ({rule['rows']} rows)"
             console.print(told, markup=False, style="yellow", soft_wrap=True)
-        _show_flags(each["flags"])
+        show_flags(each["flags"])
 
 
 @app.command("layouts")
@@ -241,21 +204,21 @@ def show_layouts(
     if file is None:
         rows = known_layouts()
         if as_json:
-            _print_json(rows)
+            print_json(rows)
         else:
-            _show_table([list(row.values()) for row in rows], ["layout", "what it is", "event types"])
+            show_table([list(row.values()) for row in rows], ["layout", "what it is", "event types"])
         return
     found = layouts_of(Home(home), file)
     if as_json:
-        _print_json(found)
+        print_json(found)
     else:
-        console = _console()
+        console = console_of()
         for number, each in enumerate(found):
             if number:
                 console.print()
             for name, value in each.items():
                 if value:
-                    console.print(f"{name:<10} {_text(value)}", markup=False, soft_wrap=True)
+                    console.print(f"{name:<10} {text_of(value)}", markup=False, soft_wrap=True)
     raise typer.Exit(DONE if all(each["layout"] for each in found) else NOTHING)
 
 
@@ -274,10 +237,10 @@ def simulate_command(
         say(f"{students} students")
         made = simulate(out, districts=districts, students=students, seed=seed)
     if as_json:
-        _print_json([{"district_id": each.id, "path": each.path, "files": len(each.files)} for each in made])
+        print_json([{"district_id": each.id, "path": each.path, "files": len(each.files)} for each in made])
         return
     for each in made:
-        _console().print(f"{each.id}: {len(each.files)} files in {each.path}", markup=False, soft_wrap=True)
+        console_of().print(f"{each.id}: {len(each.files)} files in {each.path}", markup=False, soft_wrap=True)
 
 
 @app.command()
@@ -286,17 +249,18 @@ def verify(home: HomeOption = DEFAULT_HOME, district: DistrictOption = None, as_
     place = Home(home)
     districts = _districts(place, district)
 
+    from pipelines.expectations import plausible
     from pipelines.verify import verify_home
 
     with progress(quiet=as_json) as say:
-        results = verify_home(place, districts, say)
+        results = verify_home(place, districts, say, plausible)
     if as_json:
-        _print_json(results)
+        print_json(results)
     else:
         for each in results:
             mark, style = ("ok ", "") if each["is_passed"] else ("NOT", "red")
             told = f"{mark} {each['district_id']}: {each['rule']}: {each['told']}"
-            _console().print(told, style=style, markup=False, soft_wrap=True)
+            console_of().print(told, style=style, markup=False, soft_wrap=True)
     raise typer.Exit(DONE if all(each["is_passed"] for each in results) else BLOCKED)
 
 
@@ -372,50 +336,10 @@ def _explain(kind: str, key: str, home: Path, as_json: bool, only: dict[str, str
     if not sections:
         fail(f"This {kind} has nothing in the window, measure or school year asked for.", NOTHING)
     if as_json:
-        _print_json({title: rows.to_dicts() for title, rows in sections.items()})
+        print_json({title: rows.to_dicts() for title, rows in sections.items()})
         return
     for title, rows in sections.items():
-        _show_section(title, rows)
-
-
-def _show_section(title: str, rows: "pl.DataFrame") -> None:
-    """A table narrow enough to read: what is the same in every row is said once, what is null nowhere."""
-    console = _console()
-    console.print(f"\n{title}", style="bold", markup=False)
-    filled = [name for name in rows.columns if rows[name].null_count() < rows.height and name != "batch_id"]
-    same = [name for name in filled if rows[name].n_unique() == 1]
-    said = [f"{name.replace('_', ' ')} {_text(rows[name][0])}" for name in same]
-    if rows.height == 1:
-        for each in said:
-            console.print(f"  {each}", markup=False, soft_wrap=True)
-        return
-    if said:
-        console.print("  " + "; ".join(said), markup=False, soft_wrap=True)
-    shown = rows.select(name for name in filled if name not in same)
-    _show_table(shown.rows(), [name.replace("_", " ") for name in shown.columns])
-
-
-def _show_table(rows: Sequence[Sequence[object]], header: Sequence[str]) -> None:
-    from rich.markup import escape
-    from rich.table import Table
-
-    table = Table(*header, box=None, pad_edge=False)
-    for row in rows:
-        table.add_row(*(escape(_text(value)) for value in row))
-    _console().print(table)
-
-
-def _show_flags(flags: Sequence[dict[str, Any]]) -> None:
-    """Classes by level: one line per school year, window and measure."""
-    if not flags:
-        return
-    levels = sorted({each["level"] for each in flags})
-    lines: dict[tuple[str, ...], dict[str, int]] = {}
-    for each in flags:
-        line = (each["school_year"], each["benchmark_window"], each["measure"])
-        lines.setdefault(line, {})[each["level"]] = each["classes"]
-    rows = [[*line, *(counts.get(level) for level in levels)] for line, counts in lines.items()]
-    _show_table(rows, ["school year", "window", "measure", *levels])
+        show_section(title, rows)
 
 
 def _districts(home: Home, chosen: list[str] | None) -> list[str]:
@@ -441,33 +365,6 @@ def _moment(text: str) -> datetime:
     if len(text) == len("2026-10-31"):
         moment = datetime.combine(moment.date(), time.max)
     return moment.replace(tzinfo=moment.tzinfo or UTC)
-
-
-def _show_outcome(summary: dict[str, Any]) -> None:
-    console = _console()
-    for name, value in summary.items():
-        if value not in (None, [], {}, ""):
-            console.print(f"{name.replace('_', ' '):<22} {_text(value)}", markup=False, soft_wrap=True)
-
-
-def _text(value: object) -> str:
-    if value is None:
-        return "-"
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, float):
-        return f"{value:.4g}" if abs(value) < 1000 else f"{value:,.1f}"
-    if isinstance(value, int):
-        return f"{value:,}"
-    if isinstance(value, datetime):
-        return f"{value:%Y-%m-%d %H:%M}"
-    if isinstance(value, str) and len(value) == HASH_CHARS and value.isalnum():
-        return value[:MOST_CODE]
-    if isinstance(value, list | tuple):
-        return "; ".join(_text(each) for each in value)
-    if isinstance(value, dict):
-        return ", ".join(f"{name} {_text(each)}" for name, each in value.items())
-    return str(value)
 
 
 if __name__ == "__main__":

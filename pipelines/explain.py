@@ -189,9 +189,12 @@ def _class(trail: _Trail, class_id: str) -> Sections:
 def _worded(home: Home, decisions: pl.DataFrame, class_id: str) -> pl.DataFrame:
     """Decisions with the words of the published flag, where one is published."""
     words = ask(home.warehouse, _WORDS, [class_id])
+    first = [*WINDOW, "measure", "class_id", "class_label", "level", "words"]
     if words is None:
-        return decisions.with_columns(words=pl.lit(None, pl.String))
-    return decisions.join(words, on=[*WINDOW, "measure", "class_id"], how="left", maintain_order="left")
+        worded = decisions.with_columns(words=pl.lit(None, pl.String))
+    else:
+        worded = decisions.join(words, on=[*WINDOW, "measure", "class_id"], how="left", maintain_order="left")
+    return worded.select(*first, pl.exclude(first))
 
 
 def _student(trail: _Trail, key: str) -> Sections:
@@ -238,7 +241,7 @@ def _student(trail: _Trail, key: str) -> Sections:
 
 def _records(versions: Sequence[pl.DataFrame]) -> pl.DataFrame:
     names = [*PARTITION, "event_type", "subject_key", "occurred_on", "said", *ORIGIN, "batch_id"]
-    rows = pl.concat([each.select(names, "natural_key") for each in versions])
+    rows = pl.concat([each.select(*names, "natural_key") for each in versions])
     return rows.sort("occurred_on", "event_type", "subject_key", "natural_key", "export_at").select(names)
 
 

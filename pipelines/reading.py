@@ -198,7 +198,7 @@ class Reader:
         read = self._with_subjects(parsed, damaged, keys)
         if lines is not None:
             read = only_lines(read, lines)
-        match, pairs = self._match(parsed, keys, layout, records)
+        match, pairs = self._match(parsed, keys, layout, records, stamp.batch_id)
         if pairs is not None and layout.kind != "roster":
             read = park(read, pairs["subject_key"])
         facts = name_facts(read, stamp)
@@ -272,7 +272,7 @@ class Reader:
         )
 
     def _match(
-        self, parsed: Parsed, keys: pl.DataFrame, layout: Layout, records: int
+        self, parsed: Parsed, keys: pl.DataFrame, layout: Layout, records: int, batch_id: str
     ) -> tuple[dict[str, object], pl.DataFrame | None]:
         """How the file's students are found in the roster; no pairs where there is no roster or nobody is meant."""
         ids = parsed.identifiers.join(keys, on=["own_id_type", "own_id"], how="inner").select(
@@ -287,7 +287,7 @@ class Reader:
             return {}, None
         roster = self.vault.roster_ids(self.district_id)
         if roster.is_empty():
-            self.vault.add_seen_ids(self.district_id, layout.id, ids)
+            self.vault.add_seen_ids(self.district_id, batch_id, ids)
             return {}, None
         column, id_type, rate, pairs = best_match(ids, roster)
         minimum = self.policy.quality.match_rate_minimum
@@ -302,11 +302,14 @@ class Reader:
         return {"match_column": column, "match_id_type": id_type, "match_rate": rate}, pairs
 
     def _earlier_subjects(self) -> pl.DataFrame:
-        """Students that came before their roster, found in it now, layout by layout."""
+        """Students that came before their roster, found in it now: file by file, as if the roster had come first."""
         roster, seen = self.vault.roster_ids(self.district_id), self.vault.seen_ids(self.district_id)
-        none = pl.DataFrame(schema={"subject_key": pl.String, "roster_key": pl.String})
-        found = [best_match(ids.drop("layout"), roster)[3] for ids in seen.partition_by("layout", maintain_order=False)]
-        return pl.concat([none, *found]).unique()
+        found = [pl.DataFrame(schema={"subject_key": pl.String, "roster_key": pl.String})]
+        for ids in seen.partition_by("batch_id", maintain_order=False):
+            _, _, rate, pairs = best_match(ids, roster)
+            if rate >= self.policy.quality.match_rate_minimum:
+                found.append(pairs)
+        return pl.concat(found).unique()
 
     def _links(
         self, pairs: pl.DataFrame | None, known: pl.DataFrame, stamp: Stamp
@@ -321,6 +324,8 @@ class Reader:
             return
         people = rows.join(keys, on=["own_id_type", "own_id"], how="inner", maintain_order="left")
         self.vault.add_people(self.district_id, layout.id, people)
+        if "class_id" in parsed.persons:
+            rows = self._person_keys(rows, "class_id", parsed.persons["class_id"])
         self.vault.add_classes(self.district_id, layout.id, rows)
 
 

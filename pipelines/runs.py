@@ -13,7 +13,7 @@ from pipelines.loading import Sources
 from pipelines.partitions import add_districts, run_tags
 from pipelines.refresh import refresh
 from pipelines.sensors import EVERYTHING
-from pipelines.work import Outcome, Work
+from pipelines.work import Outcome, Work, plausible
 from warehouse.home import Home
 from warehouse.log import Log
 from warehouse.projections import Projections
@@ -77,7 +77,7 @@ def rebuild_as_of(
     then, log = Home(out), Log(home)
     projections, past = Projections(then.projections), Log(then)
     policies = {district: home.policy(district) for district in districts}
-    outcome.refreshed = refresh(log, projections, policies, as_of=as_of, progress=progress)
+    outcome.refreshed = refresh(log, projections, policies, as_of=as_of, plausible=plausible, progress=progress)
     ledger = log.ledger_rows(districts, as_of)
     readings = ledger.lazy().select("batch_id", "attempt")
     rejected = log.rejected.scan(district_id=districts).join(readings, on=["batch_id", "attempt"], how="semi").collect()

@@ -17,7 +17,7 @@ from warehouse.home import Home
 from warehouse.landing import Refused, discover, open_landed
 from warehouse.log import Log
 from warehouse.projections import Projections
-from warehouse.publish import ask
+from warehouse.publish import ask, unpublished
 
 FACT_CHANGES = ("appended", "corrected", "unchanged", "empty", "rejected")
 _FLAGS = """
@@ -42,9 +42,11 @@ def status_of(home: Home, districts: Sequence[str]) -> list[dict[str, Any]]:
     aliases = read_aliases(home)
     flags, failed = _published(home.warehouse, _FLAGS), _published(home.warehouse, _FAILED)
     projections = Projections(home.projections)
+    behind = unpublished(home.warehouse, projections.partitions.scan().collect(), ledger)
+    shown_late = None if behind is None else {district for district, _ in behind}
     return [
-        _district(home, each, ledger.filter(pl.col("district_id") == each), projections, aliases, flags.get(each, []))
-        | {"failed_rules": failed.get(each, [])}
+        _district(home, each, ledger.filter(pl.col("district_id") == each), projections, aliases, shown_late)
+        | {"flags": flags.get(each, []), "failed_rules": failed.get(each, [])}
         for each in districts
     ]
 
@@ -55,7 +57,7 @@ def _district(
     ledger: pl.DataFrame,
     projections: Projections,
     aliases: Aliases,
-    flags: list[dict[str, Any]],
+    shown_late: set[str] | None,
 ) -> dict[str, Any]:
     landed, refused = discover(home.landing / district_id, district_id)
     latest = {row["batch_id"]: row for row in ledger.sort("recorded_at").iter_rows(named=True)}
@@ -74,8 +76,7 @@ def _district(
         "facts": {change: rows[f"facts_{change}"].sum() for change in FACT_CHANGES},
         "parked": rows["parked"].sum(),
         "last_recorded_at": ledger["recorded_at"].max(),
-        "stale": _stale(home, district_id, ledger, projections, waiting),
-        "flags": flags,
+        "stale": _stale(home, district_id, ledger, projections, waiting, shown_late),
         "held_files": [
             *({"file": row["file"], "rule": row["held_rule"], "message": row["message"]} for row in held),
             *({"file": each.name, "rule": each.rule, "message": each.message} for each in refused),
@@ -99,7 +100,12 @@ def rows_by_outcome(ledger: pl.DataFrame) -> pl.DataFrame:
 
 
 def _stale(
-    home: Home, district_id: str, ledger: pl.DataFrame, projections: Projections, waiting: Sequence[KnownFile]
+    home: Home,
+    district_id: str,
+    ledger: pl.DataFrame,
+    projections: Projections,
+    waiting: Sequence[KnownFile],
+    shown_late: set[str] | None,
 ) -> list[str]:
     """Why what is shown may not be what the files say; nothing where it is."""
     found = [f"{len(waiting)} files in the landing folder are not loaded yet"] if waiting else []
@@ -109,8 +115,10 @@ def _stale(
         return [*found, str(error)]
     if out_of_date(projections, ledger, {district_id: policy}).height:
         found.append("the projections are older than the ledger, the policy or the rules")
-    if not home.warehouse.exists():
+    if shown_late is None:
         found.append("no warehouse is published")
+    elif district_id in shown_late:
+        found.append("the warehouse is older than the ledger or the projections")
     return found
 
 

@@ -129,12 +129,12 @@ def _contents(events: pl.DataFrame, family: str, secret: bytes) -> Mapping[str, 
 
 def _hashes(checked: Mapping[str, int]) -> Verdict:
     found = {
-        "with another content than its hash": checked["contents"],
-        "with a natural key that is not that of its columns": checked["names"],
-        "with an event id that is not that of its type, key, content and export time": checked["ids"],
-        "of a layout that this version does not have": checked["unknown"],
+        "events with another content than their hash": checked["contents"],
+        "events with a natural key that is not that of their columns": checked["names"],
+        "events with an id that is not that of their type, key, content and export time": checked["ids"],
+        "events of a layout that this version does not have": checked["unknown"],
     }
-    return _verdict("event_hashes", found, f"{checked['events']:,} events have the hashes of what they say", "events")
+    return _verdict("event_hashes", found, f"{checked['events']:,} events have the hashes of what they say")
 
 
 def _sightings(log: Log, district: str, ledger: pl.DataFrame, checked: Mapping[str, int]) -> Verdict:
@@ -271,11 +271,11 @@ def _compared(kept: Projections, again: Projections, district: str, held: pl.Dat
     for contract in PROJECTIONS:
         ours, theirs = (_rows(each, contract, district, held) for each in (kept, again))
         rows += ours.height
-        found[f"rows of {table_name(contract)}"] = _differences(ours, theirs)
+        found[f"rows of {table_name(contract)} differ from a rebuild"] = _differences(ours, theirs)
     good = f"{rows:,} rows of {len(PROJECTIONS)} tables are what the log gives"
     if held.height:
         good += f"; {held.height} school years are held and were not compared"
-    return _verdict("projections", found, good, "differ from a rebuild")
+    return _verdict("projections", found, good)
 
 
 def _rows(projections: Projections, contract: type[Projection], district: str, held: pl.DataFrame) -> pl.DataFrame:
@@ -294,9 +294,9 @@ def _differences(ours: pl.DataFrame, theirs: pl.DataFrame) -> int:
 # What is told
 
 
-def _verdict(rule: str, found: Mapping[str, int], good: str, noun: str = "") -> Verdict:
+def _verdict(rule: str, found: Mapping[str, int], good: str) -> Verdict:
     """Passed where nothing was found; else the numbers."""
-    told = [" ".join(filter(None, (f"{number:,}", noun, what))) for what, number in found.items() if number]
+    told = [f"{number:,} {what}" for what, number in found.items() if number]
     return Verdict(rule, not told, "; ".join(told) or good)
 
 

@@ -156,7 +156,7 @@ class Work:
             good = {each: policy for each, policy in policies.items() if each not in outcome.failed}
             with told("bringing the projections up to date"):
                 outcome.refreshed = refresh(
-                    log, projections, good, school_year=self.school_year, plausible=_plausible, progress=tell
+                    log, projections, good, school_year=self.school_year, plausible=plausible, progress=tell
                 )
         if "marts" in stages:
             with told("publishing"):
@@ -218,13 +218,13 @@ class Work:
         return results
 
 
-def _plausible(
+def plausible(
     tables: Mapping[type[Projection], pl.DataFrame], ledger: pl.DataFrame, policies: Mapping[str, DistrictPolicy]
 ) -> pl.DataFrame:
     """Great Expectations takes seconds to import: only a run with news pays them (SEMANTICS 4.4)."""
-    from pipelines.expectations import plausible
+    from pipelines import expectations
 
-    return plausible(tables, ledger, policies)
+    return expectations.plausible(tables, ledger, policies)
 
 
 @contextmanager

@@ -102,6 +102,56 @@ def test_what_an_older_layout_said_counts_by_its_day_whichever_came_first():
         assert (row["score"], row["percentile"], row["exports"]) == (192, 30, 2)
 
 
+# Two files and their roster
+
+
+def arrived(folder: Path, files: dict[str, str]) -> Place:
+    place = Place(folder)
+    for name, text in files.items():
+        place.load(name, text)
+    place.refresh()
+    return place
+
+
+STUDENTS = [str(number) for number in range(101, 121)]
+BY_LOCAL_ID = map_file(*(map_row(each, 186, state=f"x{each}") for each in STUDENTS[:12]))
+BY_OTHER_ID = map_file(*(map_row(f"9{each}", 190, state=f"S{each}") for each in STUDENTS[12:]))
+
+
+def test_each_file_is_matched_by_its_own_best_column_whenever_the_roster_comes(tmp_path: Path):
+    roster = {"2025-08-01/users.csv": users_file(*STUDENTS)}
+    tests = {"2025-10-01/a.csv": BY_LOCAL_ID, "2025-10-02/b.csv": BY_OTHER_ID}
+    first, last = arrived(tmp_path / "first", roster | tests), arrived(tmp_path / "last", tests | roster)
+    assert set(first.ledger()["match_column"].drop_nulls()) == {"StudentID", "Student_StateID"}
+    assert first.table("screening_result").height == 20
+    same(first.tables(), last.tables())
+
+
+def test_a_file_the_roster_would_hold_is_not_matched_by_chance_when_it_came_before(tmp_path: Path):
+    """One id in ten stands in the roster by accident: held with a roster, nobody's without."""
+    roster = {"2025-08-01/users.csv": users_file(*STUDENTS)}
+    strangers = map_file(*(map_row(each, 186) for each in [*(f"8{n}" for n in STUDENTS[:9]), STUDENTS[0]]))
+    first = arrived(tmp_path / "first", roster | {"2025-10-01/a.csv": strangers})
+    last = arrived(tmp_path / "last", {"2025-10-01/a.csv": strangers} | roster)
+    assert first.ledger()["held_rule"].drop_nulls().to_list() == ["match_rate"]
+    assert last.table("screening_result").is_empty()
+    same(first.tables(), last.tables())
+
+
+def test_students_the_roster_does_not_list_wait_whichever_came_first(tmp_path: Path):
+    roster = {"2025-08-01/users.csv": users_file(*STUDENTS[:10])}
+    tests = {"2025-10-01/a.csv": map_file(*(map_row(each, 186) for each in STUDENTS[:12]))}
+    first, last = arrived(tmp_path / "first", roster | tests), arrived(tmp_path / "last", tests | roster)
+    assert first.ledger()["parked"].sum() == 2
+    assert last.ledger()["parked"].sum() == 0
+    same(first.tables(), last.tables())
+    for place in (first, last):
+        place.load("2025-09-01/users.csv", users_file(*STUDENTS))
+        place.refresh()
+    assert first.table("screening_result").height == 12
+    same(first.tables(), last.tables())
+
+
 # A district
 
 

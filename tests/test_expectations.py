@@ -23,7 +23,7 @@ def policies(*blocking: str, **knobs: float) -> dict[str, DistrictPolicy]:
     return {"d1": DistrictPolicy(time_zone="America/Denver", quality=QualityRule(blocking=blocking, **knobs))}
 
 
-def tests(*groups: tuple[str, str, int, float, float], year: str = "2026") -> pl.DataFrame:
+def made_tests(*groups: tuple[str, str, int, float, float], year: str = "2026") -> pl.DataFrame:
     """(school, window, tests, score, percentile) of `map_growth_math`, one student each."""
     rows = [
         (f"{school}{number}", school, window, score, percentile)
@@ -63,7 +63,7 @@ def judged(
 ) -> dict[tuple[str, str | None], tuple[bool, int, float | None]]:
     """(rule, school) to (passed, rows, observed)."""
     given = {
-        ScreeningResult: tests() if screened is None else screened,
+        ScreeningResult: made_tests() if screened is None else screened,
         ClassMembership: members() if enrolled is None else enrolled,
     }
     results = plausible(given, ledger, policy or policies())
@@ -84,7 +84,7 @@ def test_a_delivery_of_nothing_has_nothing_to_judge():
 
 def test_a_school_whose_tests_fall_by_more_than_half_is_reported():
     found = judged(
-        tests(
+        made_tests(
             ("a", "fall", 20, 200, 50),
             ("a", "winter", 10, 200, 50),
             ("b", "fall", 20, 200, 50),
@@ -98,7 +98,7 @@ def test_a_school_whose_tests_fall_by_more_than_half_is_reported():
 
 def test_a_school_with_half_its_students_tested_is_plausible_and_with_fewer_is_not():
     found = judged(
-        tests(("a", "fall", 5, 200, 50), ("b", "fall", 4, 200, 50)),
+        made_tests(("a", "fall", 5, 200, 50), ("b", "fall", 4, 200, 50)),
         members(("a", "fall", 10), ("b", "fall", 10), ("c", "fall", 3)),
     )
     assert found["tested_share: fall", "a"] == (True, 0, 0.5)
@@ -108,31 +108,33 @@ def test_a_school_with_half_its_students_tested_is_plausible_and_with_fewer_is_n
 
 def test_a_school_is_the_rosters_where_the_roster_knows_the_student():
     found = judged(
-        tests(("a", "fall", 5, 200, 50)).with_columns(school_id=pl.lit("School A")), members(("a", "fall", 5))
+        made_tests(("a", "fall", 5, 200, 50)).with_columns(school_id=pl.lit("School A")), members(("a", "fall", 5))
     )
     assert found["tested_share: fall", "a"] == (True, 0, 1.0)
 
 
 def test_scores_off_the_vendors_scale_are_counted_and_not_shown():
-    found = judged(tests(("a", "fall", 3, 351, 50), ("a", "winter", 4, 350, 50), ("b", "winter", 1, 100, 1)))
+    found = judged(made_tests(("a", "fall", 3, 351, 50), ("a", "winter", 4, 350, 50), ("b", "winter", 1, 100, 1)))
     assert found["score_range: fall", None] == (False, 3, 1.0)
     assert found["score_range: winter", None] == (True, 0, 0.0)
 
 
 @pytest.mark.parametrize(("later", "passed"), [(65, True), (66, False), (35, True), (34, False)])
 def test_a_mean_percentile_that_moves_by_more_than_the_policy_allows_is_reported(later: int, passed: bool):
-    found = judged(tests(("a", "fall", 30, 200, 50), ("a", "winter", 30, 200, later)))
+    found = judged(made_tests(("a", "fall", 30, 200, 50), ("a", "winter", 30, 200, later)))
     assert found["percentile_drift: winter", None] == (passed, 0 if passed else 30, later - 50)
 
 
 def test_a_mean_of_few_tests_is_not_compared():
     assert not any(
-        "drift" in rule for rule, _ in judged(tests(("a", "fall", 29, 200, 50), ("a", "winter", 30, 200, 9)))
+        "drift" in rule for rule, _ in judged(made_tests(("a", "fall", 29, 200, 50), ("a", "winter", 30, 200, 9)))
     )
 
 
 def test_fall_is_compared_with_last_spring_where_both_are_there():
-    screened = pl.concat([tests(("a", "spring", 30, 200, 50), year="2025"), tests(("a", "fall", 30, 200, 30))])
+    screened = pl.concat(
+        [made_tests(("a", "spring", 30, 200, 50), year="2025"), made_tests(("a", "fall", 30, 200, 30))]
+    )
     assert judged(screened)["percentile_drift: fall", None] == (False, 30, -20)
 
 
@@ -150,7 +152,7 @@ def test_the_lowest_match_rate_of_a_layouts_files_is_reported():
         district_id="d1",
         attempt=1,
     )
-    results = plausible({ScreeningResult: tests(), ClassMembership: members()}, ledger, policies())
+    results = plausible({ScreeningResult: made_tests(), ClassMembership: members()}, ledger, policies())
     assert sorted(results.select("about", "school_year", "stage", "is_passed", "rows", "observed").rows()) == [
         ("iready", "2026", "exports", True, 0, 0.95),
         ("map", "2025", "exports", False, 7, 0.90),
@@ -159,7 +161,7 @@ def test_the_lowest_match_rate_of_a_layouts_files_is_reported():
 
 
 def test_a_rule_warns_unless_the_policy_lists_it_as_blocking():
-    screened, enrolled = tests(("a", "fall", 1, 200, 50)), members(("a", "fall", 10))
+    screened, enrolled = made_tests(("a", "fall", 1, 200, 50)), members(("a", "fall", 10))
     given = {ScreeningResult: screened, ClassMembership: enrolled}
     for names in ((), ("tested_share",)):
         results = plausible(given, NO_FILES, policies(*names)).filter(~pl.col("is_passed"))
@@ -168,7 +170,7 @@ def test_a_rule_warns_unless_the_policy_lists_it_as_blocking():
 
 
 def test_a_district_sets_its_own_numbers():
-    screened, enrolled = tests(("a", "fall", 1, 200, 50)), members(("a", "fall", 10))
+    screened, enrolled = made_tests(("a", "fall", 1, 200, 50)), members(("a", "fall", 10))
     assert judged(screened, enrolled, policy=policies(tested_share_minimum=0.1))["tested_share: fall", "a"][0]
 
 

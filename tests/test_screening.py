@@ -16,7 +16,7 @@ from schemas.policy import DistrictPolicy
 from schemas.projections import ScreeningResult
 from tests.reference import reference_choice, reference_joined
 from tests.tables import EXPORTED, facts
-from transforms.screening import screening_results
+from transforms.screening import screening_results, shown_keys
 
 POLICY = DistrictPolicy(time_zone="America/Denver")
 RICHNESS = {"results": 2, "combo": 1, "third": 0}
@@ -80,6 +80,20 @@ def same_day(*versions: tuple) -> pl.DataFrame:
         for number, (layout, score, start, name) in enumerate(versions)
     ]
     return pl.DataFrame([{name: row.get(name) for name in schema} for row in rows], schema=schema)
+
+
+def shown(screening: str | pl.DataFrame) -> dict[str, str]:
+    return dict(shown_keys(facts(screening=screening)["screening"], RICHNESS).collect().rows())
+
+
+def test_each_fact_leads_to_the_row_that_shows_it():
+    assert shown(BOTH.format(results="2025-09-20", combo="2025-09-21")) == {"k1": "k1", "k2": "k1"}
+    several = [("results", 192), ("results", 186), ("combo", 192), ("third", 186)]
+    rows = same_day(*((layout, score, None, None) for layout, score in several))
+    keys = shown(rows)
+    assert set(keys.values()) == set(results(rows)["natural_key"])
+    of = dict(zip(rows["natural_key"], rows["score"], strict=True))
+    assert all(of[key] == of[test] for key, test in keys.items())
 
 
 def scores(*versions: tuple) -> list[tuple]:

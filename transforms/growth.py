@@ -3,7 +3,7 @@
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
-from scipy import stats
+from scipy import special
 
 DAYS_PER_WEEK = 7
 CONFIDENCE = 0.95
@@ -72,7 +72,7 @@ def ols(series: pl.DataFrame) -> pl.DataFrame:
 def _t_quantile(freedom: NDArray[np.int64]) -> Array:
     levels, place = np.unique(freedom, return_inverse=True)
     quantile: Array = np.full(levels.size, np.nan)
-    quantile[levels >= 1] = stats.t.ppf((1 + CONFIDENCE) / 2, levels[levels >= 1])
+    quantile[levels >= 1] = special.stdtrit(levels[levels >= 1], (1 + CONFIDENCE) / 2)
     return quantile[place]
 
 
@@ -93,7 +93,7 @@ def p_slope_at_least(goal: pl.Series, fit: pl.DataFrame) -> pl.Series:
     is_exact = error == 0
     distance = np.divide(wanted - slope, error, out=np.full(slope.size, np.nan), where=~is_exact)
     reaches = (slope >= wanted - TOLERANCE * np.maximum(np.abs(wanted), 1)).astype(np.float64)
-    p = np.where(is_exact & ~np.isnan(wanted), reaches, stats.t.sf(distance, freedom))
+    p = np.where(is_exact & ~np.isnan(wanted), reaches, special.stdtr(freedom, -distance))
     return pl.Series("p_slope_at_least_goal", p).fill_nan(None)
 
 

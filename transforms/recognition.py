@@ -4,6 +4,7 @@ import difflib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 from schemas.exports import Binding, Block, Column, Layout, Slot, Strand
 
@@ -90,6 +91,7 @@ def recognise(
     return Recognised(_binding(best[0], names))
 
 
+@lru_cache(maxsize=100_000)
 def clean(name: str) -> str:
     """A header name on one line, without control characters, its inner blanks collapsed."""
     printable = "".join(letter if letter.isprintable() else " " for letter in name.replace("\ufeff", ""))

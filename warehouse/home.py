@@ -61,7 +61,16 @@ class Home:
         return self.root / "policy"
 
     def make(self) -> "Home":
-        """Create the folders that are missing; those with student data are closed to others."""
+        """Create the folders that are missing; those with student data are closed to others.
+
+        Raises:
+            HomeError: the path has characters that Delta tables or DuckDB misread.
+        """
+        odd = sorted(set(str(self.root)) & set("[]{}*?%#\\"))
+        if odd:
+            raise HomeError(
+                f"The path of the home has {' '.join(odd)}, which its stores misread. Choose another folder."
+            )
         for path in (self.root, self.landing, self.policies):
             path.mkdir(parents=True, exist_ok=True)
         for path in (self.vault, self.notes, self.archive):

@@ -33,9 +33,9 @@ create table if not exists roster_id (
     primary key (district_id, id_type, id, subject_key)
 ) without rowid;
 create table if not exists seen_id (
-    district_id text not null, layout text not null, id_column text not null, id_type text not null,
+    district_id text not null, batch_id text not null, id_column text not null, id_type text not null,
     id text not null, subject_key text not null,
-    primary key (district_id, layout, id_column, id_type, id, subject_key)
+    primary key (district_id, batch_id, id_column, id_type, id, subject_key)
 ) without rowid;
 create table if not exists person (
     district_id text not null, subject_key text not null, layout text not null,
@@ -179,15 +179,15 @@ class Vault:
         sql = "select count(*) from roster_id where district_id = ?"
         return int(self._connection.execute(sql, (district_id,)).fetchone()[0])
 
-    def add_seen_ids(self, district_id: str, layout: str, ids: pl.DataFrame) -> None:
-        """Every id a file of this layout showed: `id_column`, `id_type`, `id`, `subject_key`."""
+    def add_seen_ids(self, district_id: str, batch_id: str, ids: pl.DataFrame) -> None:
+        """Every id that a file showed before there was a roster: `id_column`, `id_type`, `id`, `subject_key`."""
         rows = ids.select("id_column", "id_type", "id", "subject_key").drop_nulls().unique()
         with self.transaction():
-            self._insert("seen_id", district_id, rows.insert_column(0, pl.lit(layout).alias("layout")))
+            self._insert("seen_id", district_id, rows.insert_column(0, pl.lit(batch_id).alias("batch_id")))
 
     def seen_ids(self, district_id: str) -> pl.DataFrame:
-        """Every id any file showed, by layout and column."""
-        return self._select("seen_id", ("layout", "id_column", "id_type", "id", "subject_key"), district_id)
+        """Every id that files showed before there was a roster, by file and column."""
+        return self._select("seen_id", ("batch_id", "id_column", "id_type", "id", "subject_key"), district_id)
 
     def add_people(self, district_id: str, layout: str, people: pl.DataFrame) -> None:
         """Names and birth dates by subject key; the latest file of a layout stands."""

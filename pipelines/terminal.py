@@ -1,0 +1,141 @@
+"""How things look: tables narrow enough to read on a terminal, JSON for scripts, a bar where work takes long."""
+
+import json
+import math
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import date, datetime
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+if TYPE_CHECKING:  # what a command does not need it does not import: help and completion answer at once
+    import polars as pl
+    from rich.console import Console
+
+WIDTH_IN_A_PIPE = 200
+HASH_CHARS = 64
+MOST_CODE = 12
+"""Characters shown of a hash; JSON has them all."""
+
+
+def console_of(*, stderr: bool = False) -> "Console":
+    """Where to print; wide in a pipe, because a table cut at 80 columns helps nobody."""
+    from rich.console import Console
+
+    console = Console(stderr=stderr, highlight=False)
+    if not console.is_terminal and "COLUMNS" not in os.environ:
+        console.width = WIDTH_IN_A_PIPE
+    return console
+
+
+def print_json(value: object) -> None:
+    """For a script: one line, times in ISO form, null for what is not a number."""
+    typer.echo(json.dumps(_finite(value), default=_plain, allow_nan=False))
+
+
+def _finite(value: object) -> object:
+    if isinstance(value, dict):
+        return {name: _finite(each) for name, each in value.items()}
+    if isinstance(value, list):
+        return [_finite(each) for each in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _plain(value: object) -> str:
+    return value.isoformat() if isinstance(value, date) else str(value)
+
+
+@contextmanager
+def progress(quiet: bool) -> Iterator[Any]:
+    """A bar on a terminal, nothing in a pipe; gives a function that says what is under way."""
+    from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    console = console_of(stderr=True)
+    if quiet or not console.is_terminal:
+        yield lambda _message: None
+        return
+    with Progress(
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TimeElapsedColumn(),
+        console=console,
+        transient=True,
+    ) as bar:
+        task = bar.add_task("Starting", total=None)
+        yield lambda message: bar.update(task, description=message[:60])
+
+
+def show_section(title: str, rows: "pl.DataFrame") -> None:
+    """A table narrow enough to read: what is the same in every row is said once, what is null nowhere."""
+    console = console_of()
+    console.print(f"\n{title}", style="bold", markup=False)
+    filled = [name for name in rows.columns if rows[name].null_count() < rows.height and name != "batch_id"]
+    same = [name for name in filled if rows[name].n_unique() == 1]
+    said = [f"{name.replace('_', ' ')} {text_of(rows[name][0])}" for name in same]
+    if rows.height == 1:
+        for each in said:
+            console.print(f"  {each}", markup=False, soft_wrap=True)
+        return
+    if said:
+        console.print("  " + "; ".join(said), markup=False, soft_wrap=True)
+    shown = rows.select(name for name in filled if name not in same)
+    show_table(shown.rows(), [name.replace("_", " ") for name in shown.columns])
+
+
+def show_table(rows: Sequence[Sequence[object]], header: Sequence[str]) -> None:
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False)
+    for name in header:
+        table.add_column(name, overflow="fold")  # half a file name leads nowhere
+    for row in rows:
+        table.add_row(*(escape(text_of(value)) for value in row))
+    console_of().print(table)
+
+
+def show_flags(flags: Sequence[dict[str, Any]]) -> None:
+    """Classes by level: one line per school year, window and measure."""
+    if not flags:
+        return
+    from schemas.projections import LEVELS
+
+    levels = [level for level in LEVELS if any(each["level"] == level for each in flags)]
+    lines: dict[tuple[str, ...], dict[str, int]] = {}
+    for each in flags:
+        line = (each["school_year"], each["benchmark_window"], each["measure"])
+        lines.setdefault(line, {})[each["level"]] = each["classes"]
+    rows = [[*line, *(counts.get(level) for level in levels)] for line, counts in lines.items()]
+    show_table(rows, ["school year", "window", "measure", *levels])
+
+
+def show_fields(summary: dict[str, Any]) -> None:
+    """One line for each field that says something."""
+    console = console_of()
+    for name, value in summary.items():
+        if value not in (None, [], {}, ""):
+            console.print(f"{name.replace('_', ' '):<22} {text_of(value)}", markup=False, soft_wrap=True)
+
+
+def text_of(value: object) -> str:
+    """A value for people: a dash for null, times to the minute, hashes cut short."""
+    if value is None:
+        return "-"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:.4g}" if abs(value) < 1000 else f"{value:,.1f}"
+    if isinstance(value, int):
+        return f"{value:,}"
+    if isinstance(value, datetime):
+        return f"{value:%Y-%m-%d %H:%M}"
+    if isinstance(value, str) and len(value) == HASH_CHARS and value.isalnum():
+        return value[:MOST_CODE]
+    if isinstance(value, list | tuple):
+        return "; ".join(text_of(each) for each in value)
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {text_of(each)}" for name, each in value.items())
+    return str(value)
