@@ -16,7 +16,7 @@ from polars.testing import assert_frame_equal
 
 from pipelines.refresh import refresh
 from pipelines.simulate import simulate
-from tests.homes import POLICY, Place, map_file, map_row
+from tests.homes import POLICY, Place, map_file, map_row, users_file
 from warehouse.projections import Projections
 
 DISTRICT = "d001"
