@@ -25,6 +25,7 @@ types: $(VENV)/.installed
 
 imports: $(VENV)/.installed
 	$(BIN)/lint-imports
+	DAGSTER_HOME=$(CURDIR) $(BIN)/dg check defs
 
 unit: $(VENV)/.installed
 	$(BIN)/pytest -n 2

@@ -4,13 +4,14 @@ One step, because a district that fails must not be materialized while the other
 comes after an output that is missing.
 """
 
-from collections.abc import Collection, Iterator
+import hashlib
+from collections.abc import Collection, Iterator, Mapping
 
 import dagster as dg
 import polars as pl
 
 from pipelines.checks import CHECKS, LEDGER, balances, by_check, check_results, waiting
-from pipelines.contracts import SPECS, STAGES, WAREHOUSE
+from pipelines.contracts import MADE_FROM, SPECS, STAGES, WAREHOUSE
 from pipelines.partitions import DISTRICTS, districts_of
 from pipelines.work import Outcome, Work, told
 from schemas.policy import UnreadablePolicy
@@ -21,6 +22,8 @@ from warehouse.log import Log
 from warehouse.projections import Projections
 from warehouse.publish import rows_by_district
 
+Parts = Mapping[str, tuple[int, str]]
+"""Rows and version of a table's content, by district."""
 STATE = "tierline/outcome"
 """Run tag: done, partial or failed."""
 
@@ -37,17 +40,20 @@ STATE = "tierline/outcome"
 def bring_up_to_date(context: dg.AssetExecutionContext, work: dg.ResourceParam[Work]) -> Iterator[dg.AssetCheckResult]:
     """Load what landed, compute what is stale, publish it."""
     selected = {"/".join(key.path) for key in context.selected_asset_keys}
-    districts = districts_of(context.partition_keys, context.run.tags)
+    districts = districts_of(context.partition_keys, context.run.tags) if selected else []
     outcome = work.run(districts, {name.split("/")[0] for name in selected}, context.log.info)
     checks = {("/".join(each.asset_key.path), each.name) for each in context.selected_asset_check_keys}
     with told("telling Dagster"):
         for materialization in materializations(work.home, outcome, selected):
             context.log_event(materialization)
+        if not selected:
+            outcome.suspect = work.look_at_warehouse()
         results = list(check_results(current_results(work.home, outcome), checks))
     yield from results
     for district, rules in outcome.held.items():
         context.log.warning(f"{district}: held by {', '.join(rules)}")
-    context.instance.add_run_tags(context.run_id, {STATE: state(outcome)})
+    if selected:
+        context.instance.add_run_tags(context.run_id, {STATE: state(outcome)})
     if outcome.failed:
         why = "\n".join(f"{district}: {message}" for district, message in sorted(outcome.failed.items()))
         raise dg.Failure(
@@ -64,28 +70,45 @@ def state(outcome: Outcome) -> str:
 
 
 def materializations(home: Home, outcome: Outcome, selected: Collection[str]) -> Iterator[dg.AssetMaterialization]:
-    """One per table and district that was brought up to date, with the district's rows."""
-    specs = {"/".join(spec.key.path): spec for spec in SPECS}
-    tables = stored(home)
+    """One per table and district that was brought up to date: the district's rows, and the versions behind them."""
+    tables = {name: table.parts_by("district_id") for name, table in stored(home).items()}
     marts = published_rows(home) if any(name.startswith("marts/") for name in selected) else {}
-    for name in sorted(selected, key=lambda each: STAGES.index(each.split("/")[0])):
-        rows = tables[name].rows_by("district_id") if name in tables else {}
-        for district in outcome.up_to_date:
+    for spec in sorted(SPECS, key=lambda each: STAGES.index(each.key.path[0])):
+        name = "/".join(spec.key.path)
+        for district in outcome.up_to_date if name in selected else ():
             metadata: dict[str, dg.MetadataValue] = {}
             if name in tables:
-                metadata["dagster/partition_row_count"] = dg.MetadataValue.int(rows.get(district, 0))
+                metadata["dagster/partition_row_count"] = dg.MetadataValue.int(tables[name].get(district, (0, ""))[0])
             elif name in marts:
                 metadata["dagster/partition_row_count"] = dg.MetadataValue.int(marts[name].get(district, 0))
             if name == LEDGER:
                 metadata |= files_of(outcome, district)
-            if name == "/".join(WAREHOUSE.path):
+            if spec.key == WAREHOUSE:
                 metadata["dagster/uri"] = dg.MetadataValue.path(str(home.warehouse))
             yield dg.AssetMaterialization(
-                specs[name].key,
-                partition=district,
-                metadata=metadata,
-                tags={"dagster/code_version": specs[name].code_version or ""},
+                spec.key, partition=district, metadata=metadata, tags=versions(spec, district, tables)
             )
+
+
+def versions(spec: dg.AssetSpec, district: str, tables: Mapping[str, Parts]) -> dict[str, str]:
+    """What Dagster compares to say that a table is behind its code or its inputs."""
+    inputs: dict[str, str] = {}
+    for name in MADE_FROM.get("/".join(spec.key.path), ()):
+        inputs[f"dagster/input_data_version/{name}"] = content(name, district, tables)
+        inputs[f"dagster/input_event_pointer/{name}"] = "NULL"
+    return {
+        "dagster/code_version": str(spec.code_version),
+        "dagster/data_version": content("/".join(spec.key.path), district, tables),
+        **inputs,
+    }
+
+
+def content(name: str, district: str, tables: Mapping[str, Parts]) -> str:
+    """Version of a district's rows: that of the stored files, and of a mart those of what it is made from."""
+    if name in tables:
+        return tables[name].get(district, (0, "empty"))[1]
+    inputs = "\n".join(content(each, district, tables) for each in MADE_FROM[name])
+    return hashlib.sha256(inputs.encode()).hexdigest()[:32]
 
 
 def published_rows(home: Home) -> dict[str, dict[str, int]]:

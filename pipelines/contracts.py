@@ -10,6 +10,7 @@ from schemas.contract import Contract, columns, descriptions, nullable, summary,
 from schemas.events import FAMILIES, SCHEMA_VERSION
 from schemas.marts import MARTS
 from schemas.projections import PROJECTIONS, IngestLedger, RejectedRow
+from warehouse.publish import duckdb_type
 
 STAGES = ("exports", "events", "projections", "marts")
 EXPORTS: tuple[type[Contract], ...] = (IngestLedger, RejectedRow)
@@ -107,13 +108,13 @@ _VERSIONS = {"exports": f"schema {SCHEMA_VERSION}", "events": f"schema {SCHEMA_V
 
 
 def column_schema(contract: type[Contract]) -> dg.TableSchema:
-    """The contract's columns with their types and meanings."""
+    """The contract's columns with their meanings, and their types as the warehouse has them."""
     meanings, may_be_null = descriptions(contract), nullable(contract)
     return dg.TableSchema(
         columns=[
             dg.TableColumn(
                 name=name,
-                type=str(dtype),
+                type=duckdb_type(dtype),
                 description=meanings[name],
                 constraints=dg.TableColumnConstraints(nullable=name in may_be_null),
             )

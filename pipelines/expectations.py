@@ -29,11 +29,11 @@ from great_expectations.expectations import (
 )
 
 from pipelines.delivery import RULES, summaries
-from pipelines.quality import RESULT_COLUMNS
-from schemas.contract import columns, table_name
+from pipelines.quality import RESULT_COLUMNS, RESULT_SCHEMA
+from schemas.contract import table_name
 from schemas.marts import MARTS, ClassroomFlag, TierSummary
 from schemas.policy import DistrictPolicy
-from schemas.projections import LEVELS, SEASONS, Projection, QualityResult
+from schemas.projections import LEVELS, SEASONS, Projection
 
 ROWS_ONLY: dict[str, Any] = {
     "result_format": "COMPLETE",
@@ -56,12 +56,12 @@ def plausible(
     context = _context()
     source = context.data_sources.add_pandas("delivery")
     checked = [_judged(source, rule, frame, policies) for rule, frame in summaries(tables, ledger, policies).items()]
-    return pl.concat([pl.DataFrame(schema=_SCHEMA), *checked])
+    return pl.concat([pl.DataFrame(schema=RESULT_SCHEMA), *checked])
 
 
 def _judged(source: Any, rule: str, frame: pl.DataFrame, policies: Mapping[str, DistrictPolicy]) -> pl.DataFrame:
     if frame.is_empty():
-        return pl.DataFrame(schema=_SCHEMA)
+        return pl.DataFrame(schema=RESULT_SCHEMA)
     suite = gx.ExpectationSuite(rule, expectations=list(EXPECTED[rule]))
     numbers = ["observed", "low", "high"]
     seen = pd.DataFrame({name: frame[name].to_numpy() for name in numbers})
@@ -87,7 +87,6 @@ def _judged(source: Any, rule: str, frame: pl.DataFrame, policies: Mapping[str, 
     ).select(RESULT_COLUMNS)
 
 
-_SCHEMA = {name: dtype for name, dtype in columns(QualityResult).items() if name in RESULT_COLUMNS}
 _WITHIN = (
     ExpectColumnPairValuesAToBeGreaterThanB(
         column_A="observed", column_B="low", or_equal=True, ignore_row_if="either_value_is_missing"
@@ -129,7 +128,7 @@ def published(warehouse: Path) -> pl.DataFrame:
     finally:
         engine.close_kept()
         source.get_engine().dispose()
-    return pl.DataFrame(found, schema=_SCHEMA)
+    return pl.DataFrame(found, schema=RESULT_SCHEMA)
 
 
 def _told(about: str, tool: str, rule: str, rows: int) -> dict[str, object]:

@@ -5,7 +5,8 @@ import polars as pl
 from schemas.contract import broken_rules, columns, table_name
 from schemas.projections import Projection, QualityResult
 
-RESULT_COLUMNS = [name for name in columns(QualityResult) if name != "input_id"]
+RESULT_SCHEMA = {name: dtype for name, dtype in columns(QualityResult).items() if name != "input_id"}
+RESULT_COLUMNS = list(RESULT_SCHEMA)
 
 
 def contract_results(rows: pl.DataFrame, contract: type[Projection], partitions: pl.DataFrame) -> pl.DataFrame:

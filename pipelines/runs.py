@@ -7,11 +7,12 @@ from pathlib import Path
 
 import dagster as dg
 
-from pipelines.assets import bring_up_to_date
+from pipelines.definitions import defs
 from pipelines.history import dagster_home, instance_of
 from pipelines.loading import Sources
 from pipelines.partitions import add_districts, run_tags
 from pipelines.refresh import refresh
+from pipelines.sensors import EVERYTHING
 from pipelines.work import Outcome, Work, plausible
 from warehouse.home import Home
 from warehouse.log import Log
@@ -49,8 +50,7 @@ def run_graph(
     work = Work(home, sources, progress, school_year)
     with ExitStack() as stack:
         history = instance or stack.enter_context(instance_of(home))
-        result = dg.materialize(
-            [bring_up_to_date],
+        result = defs.resolve_job_def(EVERYTHING.name).execute_in_process(
             instance=history,
             resources={"work": work},
             tags=run_tags(add_districts(history, known), chosen),

@@ -5,6 +5,7 @@ import json
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,8 @@ EVERYTHING = dg.define_asset_job(
     executor_def=dg.in_process_executor,
     description="Load what landed, compute what is stale, publish it, for any districts.",
 )
+LONGEST_RUN = timedelta(hours=1)
+"""A run that began before is not waited for: its process may have died. If it did not, the new run waits for it."""
 MOST_OFFERS = 3
 """A file whose reading keeps breaking is offered this often; then it waits for a change or for the night."""
 UNFINISHED = [
@@ -151,7 +154,8 @@ def cursor_of(seen: dict[str, Seen]) -> str:
 )
 def landed_files(context: dg.SensorEvaluationContext, work: dg.ResourceParam[Work]) -> dg.SensorResult | dg.SkipReason:
     """One run for the work there is; the same file twice is no work."""
-    under_way = dg.RunsFilter(job_name=EVERYTHING.name, statuses=UNFINISHED)
+    recent = datetime.now(UTC) - LONGEST_RUN
+    under_way = dg.RunsFilter(job_name=EVERYTHING.name, statuses=UNFINISHED, created_after=recent)
     if context.instance.get_runs(under_way, limit=1):
         return dg.SkipReason("A run is under way; what landed since is read after it.")
     home = work.home

@@ -189,7 +189,9 @@ def test_a_second_run_changes_nothing_and_still_says_what_waits(three_districts:
     assert second.refreshed.updated == [] and not any(load.rows for load in second.loads.values())
     assert second.exit_code == BLOCKED
     assert second.held == {"d003": ["still_held"]}
-    assert not checks_of(instance)["exports/ingest_ledger held"].passed
+    checks = checks_of(instance)
+    assert not checks["exports/ingest_ledger held"].passed
+    assert checks["marts/tier_summary reconciliation"].passed and checks["marts/classroom_flag plausible"].passed
 
 
 def test_the_past_is_rebuilt_beside_the_present(three_districts: tuple[Home, Run, Run], tmp_path: Path):
@@ -200,6 +202,29 @@ def test_the_past_is_rebuilt_beside_the_present(three_districts: tuple[Home, Run
     with connect(home.warehouse) as now, connect(tmp_path / "then/warehouse.duckdb") as past:
         query = "select * exclude (input_id) from projections.tier_placement where district_id = 'd001' order by all"
         assert past.execute(query).fetchall() == now.execute(query).fetchall()
+
+
+def test_a_held_school_year_keeps_its_last_good_version_and_is_told_until_it_is_good(
+    tmp_path: Path, instance: dg.DagsterInstance
+):
+    home = home_of(tmp_path, a=POLICY)
+    good = [f"s{number},x,4,2025-2026,fall,map_growth_math,2025-09-15,200" for number in range(3)]
+    land(home, "a", "good.csv", scores(*good))
+    assert run_graph(home, instance=instance).exit_code == DONE
+    strict = POLICY + '[quality]\nblocking = ["score_range"]\n'
+    (home.policies / "a.toml").write_text(strict, "utf-8")
+    land(home, "a", "bad.csv", scores("s9,x,4,2025-2026,fall,map_growth_math,2025-09-16,999"))
+    for _ in range(2):
+        outcome = run_graph(home, instance=instance)
+        assert outcome.exit_code == BLOCKED and outcome.up_to_date == []
+        assert outcome.held == {"a": ["2026: map_growth_math: score_range: fall"]}
+        assert not checks_of(instance)["projections/screening_result plausible"].passed
+    with connect(home.warehouse) as connection:
+        (tests,) = connection.execute("select count(*) from projections.screening_result").fetchone() or (0,)
+        failed = connection.execute("select rule from marts.data_quality where not is_passed").fetchall()
+    assert (tests, failed) == (3, [("score_range: fall",)])
+    (home.policies / "a.toml").write_text(POLICY, "utf-8")
+    assert run_graph(home, instance=instance).exit_code == DONE
 
 
 def test_one_district_of_several_is_one_run_for_it_alone(tmp_path: Path, instance: dg.DagsterInstance):
@@ -347,6 +372,19 @@ def test_every_night_all_districts_are_looked_at(tmp_path: Path):
     assert isinstance(request, dg.RunRequest)
     assert request.tags == {RANGE_START: "a", RANGE_END: "b"}
     assert isinstance(nothing, dg.SkipReason)
+
+
+def test_a_mart_that_does_not_add_up_is_told_until_it_does(tmp_path: Path, instance: dg.DagsterInstance):
+    home = home_of(tmp_path, a=POLICY)
+    land(home, "a", "scores.csv", scores("s1,x,4,2025-2026,fall,unit_math,2025-09-15,12"))
+    assert run_graph(home, instance=instance).exit_code == DONE
+    with connect(home.warehouse, read_only=False) as connection:
+        connection.execute("update marts.tier_summary set students = students + 1")
+    for _ in range(2):
+        assert run_graph(home, instance=instance).exit_code == BLOCKED
+        assert not checks_of(instance)["marts/tier_summary reconciliation"].passed
+    home.warehouse.unlink()
+    assert run_graph(home, instance=instance).exit_code == DONE
 
 
 def test_a_run_in_dagster_own_job_needs_only_the_home(tmp_path: Path, instance: dg.DagsterInstance, monkeypatch: Any):

@@ -1,5 +1,6 @@
 """Delta Lake tables made from contracts: created before the first write, appended, partitions replaced, read."""
 
+import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -131,11 +132,16 @@ class Table:
         filters = [(name, "in", list(values)) for name, values in partition.items()] if partition else None
         return [] if found is None else found.file_uris(filters)
 
-    def rows_by(self, name: str) -> dict[str, int]:
-        """Rows for each value of a partition column, counted from the transaction log alone."""
+    def parts_by(self, name: str) -> dict[str, tuple[int, str]]:
+        """Rows and content version for each value of a partition column, from the transaction log alone."""
         added = pl.DataFrame(self.delta().get_add_actions(flatten=True))
-        counted = added.group_by(pl.col(f"partition.{name}")).agg(pl.col("num_records").sum())
-        return dict(counted.rows())
+        parts = added.group_by(pl.col(f"partition.{name}").alias("value")).agg(
+            rows=pl.col("num_records").sum(), files=pl.col("path").sort().str.join("\n")
+        )
+        return {
+            value: (rows, hashlib.sha256(files.encode()).hexdigest()[:32])
+            for value, rows, files in parts.select("value", "rows", "files").rows()
+        }
 
 
 def _scan(uris: list[str], schema: Mapping[str, pl.DataType], storage_options: dict[str, str]) -> pl.LazyFrame:
