@@ -6,6 +6,7 @@ import polars as pl
 
 from schemas.contract import columns
 from schemas.events import ALL_YEARS, FAMILIES
+from transforms.batches import LONGEST_ENROLMENT_YEARS
 from transforms.identity import winners
 from transforms.versions import standing
 from warehouse.log import Log, loaded
@@ -16,13 +17,18 @@ PARTITION = ["district_id", "school_year"]
 
 
 def current_facts(
-    log: Log, districts: Sequence[str], ledger: pl.DataFrame, families: Sequence[str] = tuple(FAMILIES)
+    log: Log,
+    districts: Sequence[str],
+    ledger: pl.DataFrame,
+    families: Sequence[str] = tuple(FAMILIES),
+    year_starts: Mapping[str, int] | None = None,
 ) -> dict[str, pl.DataFrame]:
     """The facts that stand in the batches of ``ledger``, by family.
 
     A subject key that was merged is replaced by the key that stands for it. Where a district has a roster, only
     students it lists are kept, so that a test that came before its roster and one that came after mean the same.
-    Roster records of every year (`all`) are repeated for each school year that an enrolment of theirs touches.
+    Enrolments stand in each school year that they touch, roster records of every year (`all`) in each that an
+    enrolment of theirs touches; ``year_starts`` is the first month of the school year by district, July if not named.
     """
     readings = loaded(ledger)
     merges = log.events("identity", districts, readings).select("district_id", "loser_key", "winner_key").collect()
@@ -37,7 +43,7 @@ def current_facts(
     )
     tables = {family: _listed_only(rows, listed) for family, rows in tables.items()}
     if "roster" in tables:
-        tables["roster"] = _in_their_years(tables["roster"])
+        tables["roster"] = _in_their_years(tables["roster"], year_starts or {}).drop("last_export_at")
     return {family: tables[family] for family in families}
 
 
@@ -49,16 +55,11 @@ def _standing(
     told = log.events(family, districts, readings).select(list(columns(FAMILIES[family]))).collect()
     again = seen.filter(pl.struct(fact).is_duplicated())
     several = again.select(fact).unique()
-    stands = standing(again.lazy(), fact).drop("last_export_at").collect()
-    rows = pl.concat(
-        [
-            told.join(several, on=fact, how="anti"),  # seen once: what was told then stands
-            told.join(several, on=fact, how="semi")
-            .drop("export_at", "layout")
-            .join(stands, on=[*fact, "content_hash"])
-            .select(told.columns),
-        ]
-    )
+    stands = standing(again.lazy(), fact).collect()
+    kept = [*told.columns, *(["last_export_at"] if family == "roster" else [])]
+    once = told.join(several, on=fact, how="anti").with_columns(last_export_at="export_at")  # what was told stands
+    more = told.join(several, on=fact, how="semi").drop("export_at", "layout").join(stands, on=[*fact, "content_hash"])
+    rows = pl.concat([once.select(kept), more.select(kept)])
     versions = [*fact, "school_year"]
     if rows.select(pl.struct(versions).is_duplicated().any()).item():
         rows = rows.sort("batch_id", "attempt").unique(versions, keep="first")
@@ -79,12 +80,12 @@ def _listed_only(rows: pl.DataFrame, listed: pl.DataFrame) -> pl.DataFrame:
     return pl.concat([kept, rows.filter(pl.col("subject_key").is_null() | without_roster)])
 
 
-def _in_their_years(roster: pl.DataFrame) -> pl.DataFrame:
+def _in_their_years(roster: pl.DataFrame, year_starts: Mapping[str, int]) -> pl.DataFrame:
     """Classes, and the courses, terms and schools behind them, in each year in which somebody is enrolled in them."""
     reference = roster.filter(pl.col("school_year") == ALL_YEARS)
-    dated = roster.filter(pl.col("school_year") != ALL_YEARS)
+    dated = _enrolments(roster.filter(pl.col("school_year") != ALL_YEARS), _class_ends(reference), year_starts)
     if reference.is_empty():
-        return roster
+        return dated
     touched = dated.select(*PARTITION, "class_id", "school_id").unique()
     own = reference.drop("school_year")
     classes = own.filter(pl.col("event_type") == "ClassListed").join(
@@ -102,6 +103,61 @@ def _in_their_years(roster: pl.DataFrame) -> pl.DataFrame:
         _joined(own, "SchoolListed", schools, "school_id"),
     ]
     return pl.concat([each.select(roster.columns) for each in found])
+
+
+def _class_ends(reference: pl.DataFrame) -> pl.DataFrame:
+    """Last day of the terms of each class: `district_id`, `class_id`, `term_end_on`."""
+    terms = reference.filter(pl.col("event_type") == "TermListed").select(
+        "district_id", "term_id", term_end_on="end_on"
+    )
+    return (
+        reference.filter(pl.col("event_type") == "ClassListed")
+        .select("district_id", "class_id", term_id=pl.col("term_ids").str.split(";"))
+        .explode("term_id", empty_as_null=True, keep_nulls=True)
+        .join(terms, on=["district_id", "term_id"])
+        .group_by("district_id", "class_id")
+        .agg(pl.col("term_end_on").max())
+    )
+
+
+def _enrolments(rows: pl.DataFrame, class_ends: pl.DataFrame, year_starts: Mapping[str, int]) -> pl.DataFrame:
+    """Enrolments and their ends in each school year from the first day to the last, at most five.
+
+    The last day is the end, the end of the class's terms or the last export that showed it, whichever comes first: an
+    end planned years ahead says nothing of years that nobody exported. Without a first day and terms, only the year
+    that the file named is known.
+    """
+    starts = pl.col("district_id").replace_strict(year_starts, default=7, return_dtype=pl.Int32)
+
+    def year(day: str) -> pl.Expr:
+        return pl.col(day).dt.year() + (pl.col(day).dt.month() >= starts).cast(pl.Int32)
+
+    enrolment = ["district_id", "subject_key", "class_id", "begin_on"]
+    is_end = (pl.col("event_type") == "EnrollmentEnded") & ~pl.col("is_deleted").fill_null(False)
+    first = pl.coalesce(year("begin_on"), "named")
+    last = pl.when(pl.col("begin_on").is_not_null() | pl.col("term_end_on").is_not_null()).then(
+        pl.min_horizontal(year("ended_on"), year("term_end_on"), year("told_at"))
+    )
+    spans = (
+        rows.group_by(enrolment)
+        .agg(
+            named=pl.col("school_year").cast(pl.Int32).min(),
+            ended_on=pl.col("end_on").filter(is_end).max(),
+            told_at=pl.col("last_export_at").max(),
+        )
+        .join(class_ends, on=["district_id", "class_id"], how="left")
+        .select(
+            *enrolment,
+            _years=pl.int_ranges(first, last.fill_null(first).clip(first, first + LONGEST_ENROLMENT_YEARS - 1) + 1),
+        )
+    )
+    return (
+        rows.unique(["district_id", "natural_key"], keep="first", maintain_order=True)
+        .join(spans, on=enrolment, how="left", nulls_equal=True)
+        .with_columns(school_year=pl.col("_years").cast(pl.List(pl.String)))
+        .explode("school_year", empty_as_null=True, keep_nulls=True)
+        .drop("_years")
+    )
 
 
 def _joined(records: pl.DataFrame, event_type: str, named: pl.DataFrame, key: str) -> pl.DataFrame:

@@ -132,7 +132,8 @@ def _refresh(
 ) -> None:
     districts = sorted(policies)
     own_ledger = ledger.filter(pl.col("district_id").is_in(districts))
-    facts = current_facts(log, districts, own_ledger, _ALL)
+    starts = {district: policy.year_starts_month for district, policy in policies.items()}
+    facts = current_facts(log, districts, own_ledger, _ALL, starts)
     inputs = input_ids(facts, policies)
     before = projections.partitions.scan(district_id=districts).collect()
     changed = inputs.join(before, on=[*PARTITION, "projection", "input_id"], how="anti")

@@ -22,6 +22,9 @@ def reference_window(test: Row, policy: DistrictPolicy) -> tuple[str | None, str
                 return window.season, "range"
         return None, "outside"
     own = {name.lower(): season for name, season in policy.season_names.items()}
+    slot = (test["season_slot"] or "").strip().lower()
+    if slot in own:
+        return own[slot], "label"
     for label in (test["window_label"], test["season_slot"]):
         label = (label or "").strip().lower()
         said = own.get(label, label if label in (*SEASONS, "outside") else None)

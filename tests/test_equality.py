@@ -14,6 +14,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
+from pipelines.facts import current_facts
 from pipelines.refresh import refresh
 from pipelines.simulate import simulate
 from tests.homes import POLICY, Place, map_file, map_row, users_file
@@ -285,3 +286,81 @@ def test_a_refresh_without_news_touches_nothing(at_once: Place):
 
 def projection_files(place: Place) -> list[Path]:
     return [path for path in Path(place.home.projections).rglob("*") if path.is_file()]
+
+
+# What a change touches
+
+
+def test_a_change_touches_only_its_district_and_year(tmp_path: Path):
+    places = {each: Place(tmp_path, district=each) for each in ("d1", "d2")}
+    for place in places.values():
+        old = map_file(*(map_row(s, 180, term="Fall 2024-2025", day="09/10/2024", test=f"o{s}") for s in STUDENTS))
+        place.load("2024-10-01/map.csv", old)
+        place.load("2025-10-01/map.csv", map_file(*(map_row(each, 186) for each in STUDENTS)))
+    home = places["d1"].home
+    policies = {each: home.policy(each) for each in places}
+    log, projections = places["d1"].log, places["d1"].projections
+    assert len(refresh(log, projections, policies).updated) == 4
+    before = projections.files()
+    places["d2"].load("2025-10-08/map.csv", map_file(map_row(STUDENTS[0], 187)))
+    report = refresh(log, projections, policies)
+    assert (report.updated, report.unchanged) == ([("d2", "2026")], ["d1"])
+    for name, files in projections.files().items():
+        assert all("district_id=d2/school_year=2026" in each for each in set(files) ^ set(before[name]))
+
+
+def test_a_correction_out_of_scope_of_the_projections_is_no_news(tmp_path: Path):
+    place = Place(tmp_path)
+    place.load("2025-10-01/map.csv", map_file(map_row("1", 186)))
+    place.refresh()
+    place.load("2025-10-08/map.csv", map_file(map_row("1", 186), map_row("2", 190, subject="Science K-12")))
+    report = place.refresh()
+    assert (report.updated, report.rows) == ([], {})
+
+
+# Enrolments and the years they touch
+
+ENROLMENTS = (
+    "sourcedId,status,dateLastModified,classSourcedId,schoolSourcedId,userSourcedId,role,primary,beginDate,endDate"
+)
+
+
+def enrolled(begin: str, end: str, more: str = "") -> str:
+    return f"{ENROLMENTS}\nE1,active,,C1,s1,S1,student,true,{begin},{end}\n{more}"
+
+
+def years(place: Place) -> dict[str, list[str]]:
+    """School years in which each kind of enrolment fact is shown."""
+    roster = current_facts(place.log, [place.district], place.ledger(), ["roster"])["roster"]
+    kinds = ("StudentEnrolled", "EnrollmentEnded")
+    return {k: sorted(roster.filter(pl.col("event_type") == k)["school_year"].to_list()) for k in kinds}
+
+
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+def test_an_open_enrolment_is_in_every_year_in_which_it_was_exported(tmp_path: Path, order: tuple[int, int]):
+    exports = (
+        ("2025-10-01/enrollments.csv", enrolled("2025-08-20", "")),
+        ("2026-10-01/enrollments.csv", enrolled("2025-08-20", "", "\n")),
+    )
+    place = Place(tmp_path)
+    for number in order:
+        place.load(*exports[number])
+    assert years(place) == {"StudentEnrolled": ["2026", "2027"], "EnrollmentEnded": []}
+
+
+def test_an_enrolment_that_ended_is_in_no_later_year(tmp_path: Path):
+    place = Place(tmp_path)
+    place.load("2026-10-01/enrollments.csv", enrolled("2025-08-20", "2026-05-29"))
+    assert years(place) == {"StudentEnrolled": ["2026"], "EnrollmentEnded": ["2026"]}
+
+
+def test_an_enrolment_of_two_years_is_in_both_with_its_end(tmp_path: Path):
+    place = Place(tmp_path)
+    place.load("2026-10-01/enrollments.csv", enrolled("2025-08-20", "2027-05-28"))
+    assert years(place) == {"StudentEnrolled": ["2026", "2027"], "EnrollmentEnded": ["2026", "2027"]}
+
+
+def test_an_end_planned_years_ahead_touches_no_year_that_nobody_exported(tmp_path: Path):
+    place = Place(tmp_path)
+    place.load("2025-10-01/enrollments.csv", enrolled("2025-08-20", "2029-05-28"))
+    assert years(place) == {"StudentEnrolled": ["2026"], "EnrollmentEnded": ["2026"]}

@@ -112,6 +112,13 @@ def test_a_district_names_its_seasons():
     assert placed("2025-12-05", policy, label="spring") == ("spring", "label")
 
 
+def test_a_districts_own_name_for_a_season_comes_before_the_label_of_the_layout():
+    policy = PLAIN.model_copy(update={"season_names": {"Screening Period 4": "winter"}})
+    assert placed("2026-04-05", policy, label="outside", slot="Screening Period 4") == ("winter", "label")
+    assert placed("2026-04-05", policy, label="outside", slot="Screening Period 5") == (None, "outside")
+    assert placed("2026-04-05", policy, label="fall", slot="Screening Period 4") == ("winter", "label")
+
+
 def test_a_season_nobody_knows_leaves_the_default_dates():
     assert placed("2026-03-05", slot="Screening Period 4") == ("spring", "date")
     assert placed(None, slot="Screening Period 4") == (None, "outside")

@@ -38,6 +38,11 @@ def named_season(frame: pl.LazyFrame, column: str, policies: Mapping[str, Distri
 
     A district's own names (`season_names`) come before the common ones; case and surrounding blanks do not count.
     """
+    return _seasons(frame, column, policies).drop("own_season")
+
+
+def _seasons(frame: pl.LazyFrame, column: str, policies: Mapping[str, DistrictPolicy]) -> pl.LazyFrame:
+    """Add ``own_season``, by the district's own names alone, and ``season``."""
     own = {
         (district, name.strip().lower()): season
         for district, policy in sorted(policies.items())
@@ -45,7 +50,9 @@ def named_season(frame: pl.LazyFrame, column: str, policies: Mapping[str, Distri
     }
     said = pl.col(column).str.strip_chars().str.to_lowercase()
     if not own:
-        return frame.with_columns(season=pl.when(said.is_in([*SEASONS, OUTSIDE])).then(said))
+        return frame.with_columns(
+            own_season=pl.lit(None, pl.String), season=pl.when(said.is_in([*SEASONS, OUTSIDE])).then(said)
+        )
     names = pl.LazyFrame(
         [(*name, season) for name, season in own.items()],
         schema={"district_id": pl.String, "season_name": pl.String, "own_season": pl.String},
@@ -56,7 +63,7 @@ def named_season(frame: pl.LazyFrame, column: str, policies: Mapping[str, Distri
         frame.with_columns(season_name=said)
         .join(names, on=["district_id", "season_name"], how="left")
         .with_columns(season=pl.coalesce("own_season", common))
-        .drop("season_name", "own_season")
+        .drop("season_name")
     )
 
 
@@ -74,8 +81,9 @@ def place_in_windows(tests: pl.LazyFrame, policies: Mapping[str, DistrictPolicy]
     """Add ``benchmark_window`` and ``window_source`` to tests (SEMANTICS 6.1).
 
     Where the district configures ranges for the school year, only they decide, both ends included, and a date in none
-    is outside. Else the label of the export decides, then its season column; `outside` is outside. A name that nobody
-    knows, or none, leaves the default dates. A test without a date is outside unless a label places it.
+    is outside. Else the district's own name for the season column decides, then the label of the export, then the
+    season column; `outside` is outside. A name that nobody knows, or none, leaves the default dates. A test without a
+    date is outside unless a label places it.
     """
     ranges = (
         configured_windows(policies)
@@ -101,7 +109,7 @@ def place_in_windows(tests: pl.LazyFrame, policies: Mapping[str, DistrictPolicy]
         .then(pl.lit("spring"))
     )
     is_configured = pl.col("is_configured").is_not_null()
-    said = pl.coalesce("label_season", "slot_season")
+    said = pl.coalesce("own_season", "label_season", "slot_season")
     window = (
         pl.when(is_configured)
         .then(by_range)
@@ -120,12 +128,13 @@ def place_in_windows(tests: pl.LazyFrame, policies: Mapping[str, DistrictPolicy]
     )
     labelled = named_season(tests, "window_label", policies).rename({"season": "label_season"})
     return (
-        named_season(labelled, "season_slot", policies)
+        _seasons(labelled, "season_slot", policies)
         .rename({"season": "slot_season"})
         .join(ranges, on=DISTRICT_YEAR, how="left")
         .with_columns(benchmark_window=window)
         .with_columns(window_source=source)
         .drop(
+            "own_season",
             "label_season",
             "slot_season",
             "is_configured",
