@@ -103,6 +103,14 @@ def test_what_an_older_layout_said_counts_by_its_day_whichever_came_first():
         assert (row["score"], row["percentile"], row["exports"]) == (192, 30, 2)
 
 
+def test_an_older_export_that_says_the_same_is_news_after_a_refresh(tmp_path: Path):
+    place = Place(tmp_path)
+    for day in (10, 1):
+        place.load(f"2025-10-{day:02d}/map.csv", file_of(("assessment", day, 186, 30), day))
+        place.refresh()
+    assert [str(at.date()) for at in place.table("screening_result")["first_export_at"]] == ["2025-10-01"]
+
+
 # Two files and their roster
 
 
