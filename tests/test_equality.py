@@ -82,7 +82,7 @@ TELLINGS = st.lists(
 )
 
 
-@settings(max_examples=15, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=6, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 @given(TELLINGS.flatmap(lambda each: st.tuples(st.just(each), st.permutations(range(len(each))))))
 @example(([("assessment", 1, 186, 30), ("assessment", 2, 186, 30)], [1, 0]))
 @example(([("assessment", 1, 186, 30), ("assessment", 2, 192, 30), ("assessment", 3, 186, 30)], [0, 2, 1]))
@@ -101,6 +101,14 @@ def test_what_an_older_layout_said_counts_by_its_day_whichever_came_first():
     for order in ([early, late], [late, early]):
         (row,) = told(enumerate(order))["screening_result"].to_dicts()
         assert (row["score"], row["percentile"], row["exports"]) == (192, 30, 2)
+
+
+def test_an_older_export_that_says_the_same_is_news_after_a_refresh(tmp_path: Path):
+    place = Place(tmp_path)
+    for day in (10, 1):
+        place.load(f"2025-10-{day:02d}/map.csv", file_of(("assessment", day, 186, 30), day))
+        place.refresh()
+    assert [str(at.date()) for at in place.table("screening_result")["first_export_at"]] == ["2025-10-01"]
 
 
 # Two files and their roster
