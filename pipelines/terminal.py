@@ -90,8 +90,8 @@ def show_table(rows: Sequence[Sequence[object]], header: Sequence[str]) -> None:
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False)
-    for name in header:
-        table.add_column(name, overflow="fold")  # half a file name leads nowhere
+    for number, name in enumerate(header):
+        table.add_column(name, overflow="fold", no_wrap=number == 0)  # half a name leads nowhere
     for row in rows:
         table.add_row(*(escape(text_of(value)) for value in row))
     console_of().print(table)
