@@ -31,6 +31,12 @@ ON_A_HOME = [
 ]
 
 
+@pytest.fixture(autouse=True)
+def as_in_a_pipe(monkeypatch: pytest.MonkeyPatch):
+    """Whoever runs the tests may have a width of their own."""
+    monkeypatch.delenv("COLUMNS", raising=False)
+
+
 def tierline(*arguments: object) -> tuple[int, str, str]:
     """Exit code, output and errors of a command run in this process."""
     result = CliRunner().invoke(cli.app, [str(each) for each in arguments])
