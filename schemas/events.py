@@ -212,7 +212,7 @@ PAYLOADS: dict[str, tuple[str, ...]] = {
 
 
 class Sighting(Contract):
-    """What every reading of a fact saw. One row per fact and batch, later the first and last of each equal run."""
+    """What every reading of a fact saw. One row per fact and reading of a file."""
 
     district_id: pl.String = field("District.", nullable=False)
     family: pl.String = field("Event family.", nullable=False)

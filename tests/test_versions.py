@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from schemas.contract import columns
 from schemas.events import EVENT_TYPES, FAMILIES
-from transforms.versions import compact, compare, content_text, current, identify
+from transforms.versions import compare, content_text, current, identify
 
 SECRET = bytes(range(32))
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -148,29 +148,9 @@ def test_the_latest_export_is_current_and_at_equal_times_the_lowest_hash():
     assert found == {"k": "a", "m": "y"}
 
 
-def sighted(rows: pl.DataFrame) -> pl.DataFrame:
-    return rows.with_columns(
-        district_id=pl.lit("d"),
-        family=pl.lit("screening"),
-        batch_id=pl.int_range(pl.len()).cast(pl.String),
-        attempt=pl.lit(1, pl.Int64),
-    )
-
-
 HISTORY = st.lists(
     st.tuples(st.sampled_from("km"), st.sampled_from(["a", "b"]), st.integers(0, 4)), min_size=1, max_size=12
 )
-
-
-@settings(max_examples=60, deadline=None)
-@given(HISTORY, st.tuples(st.sampled_from("km"), st.sampled_from(["a", "b"]), st.integers(0, 5)))
-def test_compacting_changes_neither_what_is_current_nor_what_a_file_changes(history, new):
-    seen = sighted(versions(*history).unique(maintain_order=True))
-    kept = compact(seen)
-    order = "natural_key"
-    assert current(kept.lazy()).collect().sort(order).equals(current(seen.lazy()).collect().sort(order))
-    one = versions(new)
-    assert (changes(one, kept) == ["unchanged"]) == (changes(one, seen) == ["unchanged"])
 
 
 @settings(max_examples=60, deadline=None)

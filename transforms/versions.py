@@ -266,14 +266,3 @@ def standing(sightings: pl.LazyFrame, within: Sequence[str] = ("natural_key",)) 
         .last()
     )
     return pl.concat([told.filter(is_steady).select(names), runs.select(names)])
-
-
-def compact(sightings: pl.DataFrame) -> pl.DataFrame:
-    """The first and last sighting of each run of equal content; what is current and what changed stays the same."""
-    within = ["district_id", "family", "natural_key"]
-    ordered = sightings.sort(
-        "district_id", "family", *_ORDER["by"], "batch_id", descending=[False, False, False, False, True, False]
-    )
-    edge = pl.col("content_hash") != pl.col("content_hash").shift(1).over(within)
-    last = pl.col("content_hash") != pl.col("content_hash").shift(-1).over(within)
-    return ordered.filter(edge.fill_null(True) | last.fill_null(True))
