@@ -85,3 +85,24 @@ def p_greater(a1: ArrayLike, b1: ArrayLike, a2: ArrayLike, b2: ArrayLike) -> Flo
         total += weight * density * special.betainc(c, d, sine * sine)
     total *= 2 * half
     return np.clip(np.where(first, total, 1 - total), 0.0, 1.0)
+
+
+def p_full_class_above(
+    in_need: ArrayLike, tested: ArrayLike, enrolled: ArrayLike, limit: ArrayLike, alpha: ArrayLike, beta: ArrayLike
+) -> Floats:
+    """P(more than `limit` of the enrolled are in need) if the untested are missing at random.
+
+    The untested in need are beta-binomial with the posterior `alpha` and `beta` of the tested. `limit` is the
+    greatest whole count that is not above the threshold. All of one shape, or broadcast to one.
+    """
+    given = (np.asarray(each, np.float64) for each in (in_need, tested, enrolled, limit, alpha, beta))
+    in_need, tested, enrolled, limit, a, b = np.broadcast_arrays(*given)
+    untested, needed = enrolled - tested, limit - in_need
+    chance = np.exp(special.betaln(a, b + untested) - special.betaln(a, b))
+    above = np.where(needed < 0, chance, 0.0)
+    for more in range(1, int(untested.max(initial=0)) + 1):
+        # Past the untested the chance is 0; the divisor is kept from being so as well.
+        rest = np.maximum(untested - more + 1, 0.0)
+        chance = chance * rest * (a + more - 1) / (more * np.maximum(b + rest - 1, 1e-300))
+        above = above + np.where(needed < more, chance, 0.0)
+    return np.minimum(above, 1.0)

@@ -13,15 +13,13 @@ Evaluate = Callable[[Places, Floats], Derivatives]
 
 _STEPS = 80
 _LONGEST = 1.5
-_NEAR = 1e-6
-"""A step this short is the last: Newton squares it."""
 _SLACK = 1e-6
 """Fall of the value that is still noise of the quadrature behind it."""
 _FLAT = 1e-6
 _STUCK = 1e6
 
 
-def maximise(evaluate: Evaluate, start: Floats, low: Floats, high: Floats) -> tuple[Floats, Floats]:
+def maximise(evaluate: Evaluate, start: Floats, low: Floats, high: Floats, near: float = 1e-6) -> tuple[Floats, Floats]:
     """Maximise every problem within a box, from the start on.
 
     A parameter at a bound it is pushed against stays there. Where the value is not concave, the step climbs along
@@ -32,6 +30,7 @@ def maximise(evaluate: Evaluate, start: Floats, low: Floats, high: Floats) -> tu
         start: `[problem, parameter]`, within the box.
         low: Lower ends, `[parameter]`.
         high: Upper ends, `[parameter]`.
+        near: A step shorter than this is the last; what it leaves is about its square.
 
     Returns:
         The points found and their values.
@@ -54,7 +53,7 @@ def maximise(evaluate: Evaluate, start: Floats, low: Floats, high: Floats) -> tu
         gradient[moved], hessian[moved] = slope[better], bend[better]
         damping[active] = np.where(better, damping[active] / 10, np.maximum(10 * damping[active], 1.0))
         damping[moved] = np.where(damping[moved] < _FLAT, 0.0, damping[moved])
-        active = active[~(better & (length < _NEAR)) & (damping[active] < _STUCK)]
+        active = active[~(better & (length < near)) & (damping[active] < _STUCK)]
     return point, value
 
 

@@ -4,6 +4,9 @@ Within a group, the mean m of a school-grade is Beta(mu phi_school, (1 - mu) phi
 Beta(m phi_class, (1 - m) phi_class). What depends on m is integrated over logit m.
 """
 
+import os
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from typing import NamedTuple
 
 import numpy as np
@@ -17,15 +20,18 @@ from transforms.priors import LOGIT_MEANS, STRENGTHS, Counts, Rising
 _STARTS = ((5.0, 80.0), (20.0, 20.0), (80.0, 5.0))
 """Strengths of classes and of schools at which the search begins, beside the mean of the one-level fit."""
 _CLEARLY = 1e-6
-_FIT_NODES = 32
+_START_NODES, _START_NEAR = 32, 1e-4
+_FEWEST_NODES = 40
 _MOST_NODES = 2048
 _STILL = 1e-6
 """Posteriors that move by less when the nodes are doubled have settled."""
 _END = 20.0
 """Beyond +-20 a logit is 0 or 1 to 2e-9: the rest of the prior is one point there."""
-_DROP = 20.0
+_DROP = 17.0
 """Fall of the log density at which the integral is cut: e^-20 is 2e-9."""
-_REACHES = np.array([0.3, 0.4, 0.5, 0.62, 0.77, 0.95, 1.2, 1.6])
+_REACHES = np.array([0.3, 0.37, 0.45, 0.53, 0.62, 0.72, 0.83, 0.95, 1.2, 1.6])
+_UNHEARD = 1e-10
+"""Weight below which a node's probabilities are not worked out."""
 _CHUNK = 200
 """Groups worked on together, so that their nodes stay in the processor's cache."""
 _DIGITS = 9
@@ -89,6 +95,7 @@ class Classes(NamedTuple):
 class _Nodes(NamedTuple):
     """Nodes of each school: the last two stand for everything beyond -20 and 20."""
 
+    x: Floats
     log_weight: Floats
     log_m: Floats
     log_rest: Floats
@@ -118,8 +125,8 @@ class _Likelihood:
         made = self.rising.logs(np.exp(np.concatenate([log_m, log_rest])) * np.tile(strength, 2)[:, None])
         return made[: self.schools] + made[self.schools :]
 
-    def ends(self, a: Floats, b: Floats, strength: Floats) -> tuple[Floats, Floats]:
-        """Where the log density of logit m has fallen by 20 from its top, on either side.
+    def ends(self, a: Floats, b: Floats, strength: Floats) -> tuple[Floats, Floats, Floats]:
+        """Where the log density of logit m has fallen by 20 on the left, its top, and where on the right.
 
         The top and the width come from the beta nearest the posterior, the steepness far out from the classes that
         have anyone in need (or out of it); of a few distances in between the first that is far enough is taken.
@@ -142,7 +149,7 @@ class _Likelihood:
         rows = np.arange(self.schools)
         low = tried[rows, 1 + far[:, 1 : 1 + len(_REACHES)].argmax(axis=1)]
         high = tried[rows, 1 + len(_REACHES) + far[:, 1 + len(_REACHES) :].argmax(axis=1)]
-        return low, high
+        return low, middle[:, 0], high
 
     def evaluate(self, point: Floats, nodes: int) -> Derivatives:
         """Marginal log likelihood of each group by (logit mu, ln phi_school, ln phi_class)."""
@@ -198,22 +205,28 @@ def _reach(wide: Floats, steepest: Floats) -> Floats:
     return np.where(steepest * wide > np.sqrt(2 * _DROP), bell, _DROP / steepest + steepest * wide * wide / 2)
 
 
-def _nodes(low: Floats, high: Floats, a: Floats, b: Floats, nodes: int) -> _Nodes:
-    """Gauss-Legendre between the ends of each school; an end at -20 or 20 has a node for everything beyond it.
-
-    Beyond an end the likelihood stands still and the prior falls as e^(a x): its integral is e^(a x) / a.
-    """
+@cache
+def _legendre(nodes: int) -> tuple[Floats, Floats]:
     places, weights = np.polynomial.legendre.leggauss(nodes)
-    half = (high - low)[:, None] / 2
-    x = np.concatenate(
-        [(high + low)[:, None] / 2 + half * places, np.full((len(low), 1), -_END), np.full((len(low), 1), _END)],
-        axis=1,
-    )
+    return places, weights
+
+
+def _nodes(low: Floats, middle: Floats, high: Floats, a: Floats, b: Floats, nodes: int) -> _Nodes:
+    """Gauss-Legendre with half the nodes on either side of the middle, where they lie closest together.
+
+    An end at -20 or 20 has one more node for everything beyond it, where the likelihood stands still and the prior
+    falls as e^(a x), whose integral is e^(a x) / a.
+    """
+    places, weights = _legendre(nodes // 2)
+    below, above = (middle - low)[:, None] / 2, (high - middle)[:, None] / 2
+    ends = np.broadcast_to([-_END, _END], (len(low), 2))
+    x = np.concatenate([low[:, None] + below * (1 + places), high[:, None] - above * (1 - places), ends], axis=1)
     log_rest = -np.log1p(np.exp(x))
     beyond_low, beyond_high = np.zeros_like(x), np.zeros_like(x)
     beyond_low[:, -2], beyond_high[:, -1] = 1 / a, 1 / b
     tails = np.stack([np.where(low <= -_END, -np.log(a), -np.inf), np.where(high >= _END, -np.log(b), -np.inf)], -1)
-    return _Nodes(np.concatenate([np.log(half * weights), tails], axis=1), x + log_rest, log_rest, beyond_low, beyond_high)
+    log_weight = np.concatenate([np.log(below * weights), np.log(above * weights), tails], axis=1)
+    return _Nodes(x, log_weight, x + log_rest, log_rest, beyond_low, beyond_high)
 
 
 def fit(classes: Classes) -> tuple[Fit, Posterior]:
@@ -235,30 +248,34 @@ def infer(
 
 def _by_chunks(classes: Classes, given: Floats) -> tuple[Fit, Posterior]:
     groups, schools, rows = len(classes.tau), len(classes.group), len(classes.y)
-    posterior = Posterior(*(np.empty(schools) for _ in range(2)), *(np.empty(rows) for _ in range(4)))
+    posterior = _nothing(schools, rows)
     point, loglik, nodes = np.empty((groups, 3)), np.empty(groups), np.empty(groups, np.int64)
-    for begin in range(0, groups, _CHUNK):
-        here = np.arange(begin, min(begin + _CHUNK, groups))
-        some, row_places, school_places = classes.of_groups(here)
-        made = _settle(some, given[here])
-        point[here], loglik[here], nodes[here] = made[:3]
-        for whole, part in zip(posterior[:2], made[3][:2], strict=True):
-            whole[school_places] = part
-        for whole, part in zip(posterior[2:], made[3][2:], strict=True):
-            whole[row_places] = part
+    chunks = [np.arange(begin, min(begin + _CHUNK, groups)) for begin in range(0, groups, _CHUNK)]
+    parts = [classes.of_groups(chunk) for chunk in chunks]
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        settled = pool.map(_settle, (some for some, _, _ in parts), (given[chunk] for chunk in chunks))
+        for chunk, (_, row_places, school_places), made in zip(chunks, parts, settled, strict=True):
+            point[chunk], loglik[chunk], nodes[chunk] = made[:3]
+            for number, (whole, part) in enumerate(zip(posterior, made[3], strict=True)):
+                whole[school_places if number < _OF_SCHOOLS else row_places] = part
     at_bound = (point[:, 1:] >= np.log(STRENGTHS[1])).any(axis=1)
     mean, school_strength, strength = (each.round(_DIGITS) for each in _unpacked(point))
     made_fit = Fit(mean, strength, school_strength, loglik.round(_DIGITS), at_bound, nodes)
     return made_fit, Posterior(*(each.round(_DIGITS) for each in posterior))
 
 
+def _nothing(schools: int, classes: int) -> Posterior:
+    sizes = (schools if number < _OF_SCHOOLS else classes for number in range(len(Posterior._fields)))
+    return Posterior(*(np.full(size, np.inf) for size in sizes))
+
+
 def _settle(classes: Classes, given: Floats) -> tuple[Floats, Floats, NDArray[np.int64], Posterior]:
     """Double the nodes of each group until its posteriors stand still."""
     is_given = np.isfinite(given).all()
     point = given.copy() if is_given else _best_start(classes)
-    posterior = _posterior(_Likelihood(classes), point, _FIT_NODES)
+    posterior = _nothing(len(classes.group), len(classes.y))
     loglik, used = np.empty(len(point)), np.empty(len(point), np.int64)
-    moving, nodes = np.arange(len(point)), 2 * _FIT_NODES
+    moving, nodes = np.arange(len(point)), _FEWEST_NODES
     while len(moving):
         some, rows, schools = classes.of_groups(moving)
         likelihood = _Likelihood(some)
@@ -284,13 +301,13 @@ def _best_start(classes: Classes) -> Floats:
     best, loglik = np.empty((len(centre), 3)), np.full(len(centre), -np.inf)
     for strength, school_strength in _STARTS:
         start = np.stack(np.broadcast_arrays(centre, np.log(school_strength), np.log(strength)), -1)
-        point, value = _climb(classes, start, _FIT_NODES)
+        point, value = _climb(classes, start, _START_NODES, _START_NEAR)
         better = value > loglik + _CLEARLY
         best[better], loglik[better] = point[better], value[better]
     return best
 
 
-def _climb(classes: Classes, start: Floats, nodes: int) -> tuple[Floats, Floats]:
+def _climb(classes: Classes, start: Floats, nodes: int, near: float = 1e-6) -> tuple[Floats, Floats]:
     kept: list[_Likelihood] = []
 
     def evaluate(groups: Places, point: Floats) -> Derivatives:
@@ -300,7 +317,7 @@ def _climb(classes: Classes, start: Floats, nodes: int) -> tuple[Floats, Floats]
         return kept[0].evaluate(point, nodes)
 
     low, high = (np.array([mean, np.log(of), np.log(of)]) for mean, of in zip(LOGIT_MEANS, STRENGTHS, strict=True))
-    return maximise(evaluate, np.clip(start, low, high), low, high)
+    return maximise(evaluate, np.clip(start, low, high), low, high, near)
 
 
 def _posterior(likelihood: _Likelihood, point: Floats, nodes: int) -> Posterior:
@@ -308,17 +325,13 @@ def _posterior(likelihood: _Likelihood, point: Floats, nodes: int) -> Posterior:
     mean, school_strength, strength = _unpacked(point)
     group, school = classes.group, classes.school
     a, b, power = (mean * school_strength)[group], ((1 - mean) * school_strength)[group], strength[group]
-    low, high = likelihood.ends(a, b, power)
+    low, middle, high = likelihood.ends(a, b, power)
 
-    def heights(at: _Nodes) -> Floats:
-        prior = a[:, None] * at.log_m + b[:, None] * at.log_rest + at.log_weight
-        return prior + likelihood.logs(at.log_m, at.log_rest, power)
-
-    cut = np.clip(special.logit(classes.tau)[group], low, high)
-    below = special.logsumexp(heights(_nodes(low, cut, a, b, nodes)), axis=1)
-    above = special.logsumexp(heights(_nodes(cut, high, a, b, nodes)), axis=1)
-    at = _nodes(low, high, a, b, nodes)
-    weight = special.softmax(heights(at), axis=1)
+    # P(m > tau) is a step, and P(p > tau) nearly one where classes are alike: the panels meet there.
+    cut = special.logit(classes.tau)[group]
+    at = _nodes(low, np.where((low < cut) & (cut < high), cut, middle), high, a, b, nodes)
+    prior = a[:, None] * at.log_m + b[:, None] * at.log_rest + at.log_weight
+    weight = special.softmax(prior + likelihood.logs(at.log_m, at.log_rest, power), axis=1)
     m = np.exp(at.log_m)
     alpha = (m * power[:, None])[school] + classes.y[:, None]
     beta = (np.exp(at.log_rest) * power[:, None])[school] + (classes.n - classes.y)[:, None]
@@ -329,10 +342,14 @@ def _posterior(likelihood: _Likelihood, point: Floats, nodes: int) -> Posterior:
     )
     mixed = weight[school]
     total = (power[school] + classes.n)[:, None]
-    shares = [np.einsum("jk,jk->j", mixed, special.betainc(beta, alpha, 1 - limit)) for limit in limits]
+    heard = mixed > _UNHEARD
+    shares = [
+        np.einsum("jk,jk->j", mixed, special.betainc(beta, alpha, 1 - limit, out=np.zeros_like(mixed), where=heard))
+        for limit in limits
+    ]
     return Posterior(
         np.einsum("sk,sk->s", weight, m),
-        special.expit(above - below),
+        np.einsum("sk,sk->s", weight, at.x > cut[:, None]),
         np.einsum("jk,jk->j", mixed, alpha / total),
         *shares,
     )
