@@ -126,9 +126,19 @@ class ClassRule(_Policy):
     tau_low: float = 0.10
     tau: float = 0.20
     severe: float = 0.50
+    """A class share from the first on is to watch, above the second suspect, above the third severe (METHOD 3.1)."""
     class_minimum: int = 10
     coverage_minimum: float = 0.80
     school_coverage_minimum: float = 0.80
+    participation_expected: float = 0.95
+    """A class with a smaller share tested is marked; it decides nothing (METHOD 3.5)."""
+    prior: Literal["two_level", "one_level", "full_bayes", "fixed"] = "two_level"
+    """What the classes of a grade are taken to have in common (METHOD 3.3, 3.9)."""
+    fixed_mean: float = Field(default=0.20, gt=0, lt=1)
+    fixed_strength: float = Field(default=12.0, gt=0)
+    """Mean and strength, in students, of the prior `fixed`."""
+    fdr: Literal["bayes", "bh"] = "bayes"
+    """How few flags may be wrong: by posterior, or Benjamini-Hochberg on exact tails (METHOD 3.4)."""
     false_discovery: float = 0.10
     """Largest mean probability that the flags of a district, measure and window are wrong (METHOD 3.4)."""
     flag_probability: float = 0.80
@@ -139,6 +149,9 @@ class ClassRule(_Policy):
     """More than this share of classes with low coverage makes a school-grade a data matter."""
     system_probability: float = 0.90
     outlier_probability: float = 0.90
+    excess: float = 0.10
+    excess_probability: float = 0.50
+    """Beside a system matter a class is one of its own when it is this far above its school-grade, this probably."""
     scope_share: float = 0.20
     """A school has results in a grade from this share of its roster on (SEMANTICS 7.3)."""
     scope_peers: float = 0.80

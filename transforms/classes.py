@@ -17,6 +17,9 @@ RECOMMENDED = ("tier_2", "tier_3")
 
 _SHARES = (
     "tau",
+    "tau_low",
+    "severe",
+    "participation_expected",
     "coverage_minimum",
     "school_coverage_minimum",
     "scope_share",
@@ -31,7 +34,12 @@ _NUMBERS = (
     "watch_probability",
     "system_probability",
     "outlier_probability",
+    "excess",
+    "excess_probability",
+    "fixed_mean",
+    "fixed_strength",
 )
+_CHOICES = ("prior", "fdr")
 _LETTERS = [chr(65 + i) for i in range(26)]
 _CLASS_LETTERS = pl.Series(_LETTERS + [first + second for first in _LETTERS for second in _LETTERS])
 
@@ -56,6 +64,8 @@ def class_rules(policies: Mapping[str, DistrictPolicy]) -> pl.DataFrame:
     made: dict[str, pl.Series] = {"district_id": pl.Series(list(policies), dtype=pl.String)}
     for name in ("tau", *_NUMBERS):
         made[name] = pl.Series([getattr(rule, name) for rule in rules], dtype=pl.Float64)
+    for name in _CHOICES:
+        made[f"{name}_rule"] = pl.Series([getattr(rule, name) for rule in rules], dtype=pl.String)
     for name in _SHARES:
         exact = [Fraction(getattr(rule, name)).limit_denominator(10_000) for rule in rules]
         made[f"{name}_parts"] = pl.Series([each.numerator for each in exact], dtype=pl.Int64)
@@ -86,7 +96,7 @@ def exceeds(part: pl.Expr, whole: pl.Expr, rule: str) -> pl.Expr:
 
 
 def count_classes(memberships: pl.LazyFrame, needs: pl.LazyFrame) -> pl.LazyFrame:
-    """Members, tested and in need of each class and measure; every class of a window for every measure given in it."""
+    """Members, tested, in need and medians of each class; every class of a window for every measure given in it."""
     members = memberships.filter(pl.col("class_id").is_not_null(), pl.col("school_id").is_not_null()).with_columns(
         is_mobile=pl.col("is_mobile").fill_null(value=False),
         is_counted=~(
@@ -100,6 +110,8 @@ def count_classes(memberships: pl.LazyFrame, needs: pl.LazyFrame) -> pl.LazyFram
         tested=pl.len().cast(pl.Int64),
         in_need=pl.col("is_in_need").sum().cast(pl.Int64),
         recommended=pl.col("need_level").is_in(RECOMMENDED).sum().cast(pl.Int64),
+        median_percentile=pl.col("percentile").median(),
+        median_score=pl.col("score").median(),
     )
     return (
         describe_classes(members)

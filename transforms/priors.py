@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import special
 
+from transforms.intervals import p_full_class_above
 from transforms.maximise import Derivatives, Floats, Places, maximise
 
 Counts = NDArray[np.int64]
@@ -20,7 +21,8 @@ LOGIT_MEANS = (-6.0, 6.0)
 _STARTS = (5.0, 50.0)
 _CLEARLY = 1e-6
 """A later start must be better by this to be taken."""
-_GRID = 241
+_GRID, _GRID_GROUPS = 241, 64
+"""Points on each side of the grid, and groups that are held in memory together."""
 _GRID_MEANS, _GRID_STRENGTHS = (-4.0, 2.0), (1.0, 500.0)
 
 
@@ -43,12 +45,22 @@ class Prior(NamedTuple):
 
 
 class Posterior(NamedTuple):
-    """What a prior says of each class, and the means of the prior itself per group."""
+    """Of each class: mean, P(p > tau), and the chance that all enrolled are above it if the untested are missing at
+    random."""
 
     mean: Floats
     p_above: Floats
-    prior_mean: Floats
-    prior_log_strength: Floats
+    p_above_if_all_tested: Floats
+
+
+class Tested(NamedTuple):
+    """Classes: in need and tested, enrolled, the threshold and the most in need of all enrolled not above it."""
+
+    y: Counts
+    n: Counts
+    enrolled: Counts
+    limit: Counts
+    tau: Floats
 
 
 @dataclass(frozen=True)
@@ -208,11 +220,13 @@ class _OneLevel:
         return beta_derivatives((la + lb - lm, np.stack([ga - gm, gb - gm], -1), hessian), mean, strength)
 
 
-def posterior(y: ArrayLike, n: ArrayLike, tau: ArrayLike, mean: ArrayLike, strength: ArrayLike) -> tuple[Floats, Floats]:
-    """Mean and P(p > tau) of Beta(alpha + y, beta + n - y), all given per class; nobody tested leaves the prior."""
-    y, n, mean, strength = (np.asarray(each, np.float64) for each in (y, n, mean, strength))
+def posterior(classes: Tested, mean: ArrayLike, strength: ArrayLike) -> Posterior:
+    """What Beta(alpha + y, beta + n - y) says of each class, its prior given per class."""
+    mean, strength = np.asarray(mean, np.float64), np.asarray(strength, np.float64)
+    y, n, enrolled, limit, tau = classes
     a, b = mean * strength + y, (1 - mean) * strength + n - y
-    return a / (a + b), special.betainc(b, a, 1 - np.asarray(tau, np.float64))
+    whole = p_full_class_above(y, n, enrolled, limit, a, b)
+    return Posterior(a / (a + b), special.betainc(b, a, 1 - tau), whole)
 
 
 def reliability(n: ArrayLike, strength: ArrayLike) -> Floats:
@@ -221,37 +235,54 @@ def reliability(n: ArrayLike, strength: ArrayLike) -> Floats:
     return n / (n + np.asarray(strength, np.float64))
 
 
-def full_bayes(y: ArrayLike, n: ArrayLike, tau: ArrayLike, begins: ArrayLike) -> Posterior:
+def full_bayes(classes: Tested, begins: ArrayLike) -> tuple[Posterior, Floats, Floats]:
     """Average over a grid of priors instead of the likeliest one: 241 logit means from -4 to 2, 241 ln strengths.
 
-    The hyperprior is proportional to (alpha + beta)^-2.5 in alpha and beta. Slower than ``fit`` by two orders.
+    The hyperprior is proportional to (alpha + beta)^-2.5 in alpha and beta (Gelman et al.). Slower than ``fit`` by
+    two orders of magnitude.
 
     Args:
-        y: In need, per class.
-        n: Tested, per class; above 0.
-        tau: Threshold, per class.
+        classes: Classes in order of group.
         begins: First row of each group.
+
+    Returns:
+        Of each class, its posterior; of each group, the expected mean and ln strength of its prior.
     """
-    y, n, begins = np.asarray(y, np.int64), np.asarray(n, np.int64), np.asarray(begins, np.intp)
-    tau = np.broadcast_to(np.asarray(tau, np.float64), y.shape)
-    groups = len(begins)
-    of = np.repeat(np.arange(groups), np.diff(np.append(begins, len(y))))
+    begins = np.asarray(begins, np.intp)
+    ends = np.append(begins, len(classes.y))[1:]
+    means, logs = np.empty(len(begins)), np.empty(len(begins))
+    found = Posterior(*(np.empty(len(classes.y)) for _ in Posterior._fields))
+    for first in range(0, len(begins), _GRID_GROUPS):
+        groups = slice(first, first + _GRID_GROUPS)
+        rows = slice(begins[first], ends[groups][-1])
+        some, of = (
+            Tested(*(each[rows] for each in classes)),
+            np.repeat(np.arange(len(ends[groups])), (ends - begins)[groups]),
+        )
+        part, means[groups], logs[groups] = _average(some, of)
+        for whole, each in zip(found, part, strict=True):
+            whole[rows] = each
+    return found, means, logs
+
+
+def _average(classes: Tested, of: Places) -> tuple[Posterior, Floats, Floats]:
     means = np.repeat(special.expit(np.linspace(*_GRID_MEANS, _GRID)), _GRID)
     logs = np.tile(np.linspace(*np.log(_GRID_STRENGTHS), _GRID), _GRID)
     a, b = means * np.exp(logs), (1 - means) * np.exp(logs)
+    groups = int(of[-1]) + 1
     density = np.log(a) + np.log(b) - 2.5 * logs + np.zeros((groups, 1))
-    for count, z, sign in ((y, a, 1), (n - y, b, 1), (n, a + b, -1)):
+    for count, z, sign in ((classes.y, a, 1), (classes.n - classes.y, b, 1), (classes.n, a + b, -1)):
         steps = np.arange(int(count.max(initial=0)))
         reached = np.zeros((groups, len(steps)))
         np.add.at(reached, of, count[:, None] > steps)
         density += sign * (reached @ np.log(z + steps[:, None]))
-    weight = np.exp(density - density.max(axis=1, keepdims=True))
-    weight /= weight.sum(axis=1, keepdims=True)
-    means_of, above = np.empty(len(y)), np.empty(len(y))
-    kinds, kind = np.unique(np.c_[y, n, tau], axis=0, return_inverse=True)
-    for place, (in_need, tested, limit) in enumerate(kinds):
+    weight = special.softmax(density, axis=1)
+    found = Posterior(*(np.empty(len(of)) for _ in Posterior._fields))
+    # Classes with equal counts share their work; what differs is the weight of their group.
+    kinds, kind = np.unique(np.stack(np.broadcast_arrays(*classes), -1), axis=0, return_inverse=True)
+    for place, counts in enumerate(kinds):
         rows = np.flatnonzero(kind == place)
-        shares = special.betainc(b + tested - in_need, a + in_need, 1 - limit)
-        means_of[rows] = weight[of[rows]] @ ((a + in_need) / (a + b + tested))
-        above[rows] = weight[of[rows]] @ shares
-    return Posterior(means_of, above, weight @ means, weight @ logs)
+        said = posterior(Tested(*counts), means, np.exp(logs))
+        for whole, each in zip(found, said, strict=True):
+            whole[rows] = weight[of[rows]] @ each
+    return found, weight @ means, weight @ logs

@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import special
 
 from transforms import priors
+from transforms.intervals import p_full_class_above
 from transforms.maximise import Derivatives, Floats, Places, maximise
 from transforms.priors import LOGIT_MEANS, STRENGTHS, Counts, Rising
 
@@ -51,7 +52,8 @@ class Fit(NamedTuple):
 
 
 class Posterior(NamedTuple):
-    """Per school-grade, its mean and P(m > tau); per class, mean, P(p > tau), P(p > m) and P(p > m + excess)."""
+    """Per school-grade, its mean and P(m > tau); per class, mean, P(p > tau), P(p > m), P(p > m + excess), and the
+    chance that all enrolled together are above the threshold if the untested are missing at random."""
 
     school_mean: Floats
     school_p_above: Floats
@@ -59,6 +61,7 @@ class Posterior(NamedTuple):
     p_above: Floats
     p_above_school: Floats
     p_excess: Floats
+    p_above_if_all_tested: Floats
 
 
 class Classes(NamedTuple):
@@ -66,6 +69,9 @@ class Classes(NamedTuple):
 
     y: Counts
     n: Counts
+    enrolled: Counts
+    limit: Counts
+    """Most students in need of all enrolled that are not above the threshold."""
     school: Places
     group: Places
     """Group of each school."""
@@ -84,6 +90,8 @@ class Classes(NamedTuple):
         some = Classes(
             self.y[rows],
             self.n[rows],
+            self.enrolled[rows],
+            self.limit[rows],
             at[self.school[rows]],
             place[self.group[schools]],
             self.tau[groups],
@@ -186,9 +194,7 @@ class _Likelihood:
         spread[:, 1, 1] += whole_bend - special.polygamma(1, b) + weight[:, -1] / (b * b)
         spread[:, 0, 1] += whole_bend
         spread[:, 1, 0] += whole_bend
-        spread[:, 2, 2] += (
-            np.einsum("sk,sk->s", weight, bend) - power * fixed_slope + power * power * fixed_bend
-        )
+        spread[:, 2, 2] += np.einsum("sk,sk->s", weight, bend) - power * fixed_slope + power * power * fixed_bend
         summed = [np.add.reduceat(each, self.group_begins) for each in (value, gradient, spread)]
         summed[0] += self.choices
         # The third parameter is a logarithm already; the first two are turned from (alpha, beta).
@@ -352,4 +358,14 @@ def _posterior(likelihood: _Likelihood, point: Floats, nodes: int) -> Posterior:
         np.einsum("sk,sk->s", weight, at.x > cut[:, None]),
         np.einsum("jk,jk->j", mixed, alpha / total),
         *shares,
+        _all_tested(classes, alpha, beta, mixed),
     )
+
+
+def _all_tested(classes: Classes, alpha: Floats, beta: Floats, weight: Floats) -> Floats:
+    """0 or 1 where the untested cannot change the answer."""
+    chance = (classes.y > classes.limit).astype(np.float64)
+    rows = np.flatnonzero((classes.y <= classes.limit) & (classes.y + classes.enrolled - classes.n > classes.limit))
+    counts = (each[rows][:, None] for each in (classes.y, classes.n, classes.enrolled, classes.limit))
+    chance[rows] = np.einsum("jk,jk->j", weight[rows], p_full_class_above(*counts, alpha[rows], beta[rows]))
+    return chance
