@@ -120,6 +120,16 @@ class Window(_Policy):
         return self
 
 
+ProbabilityModel = Literal["rudner", "kelley", "none"]
+
+
+class TierRule(_Policy):
+    """How a test becomes a tier (METHOD 1.3 to 1.5)."""
+
+    probability: ProbabilityModel = "rudner"
+    """The true score given the test: around the test (Rudner), drawn to the mean of the grade (Kelley), or the test."""
+
+
 class ClassRule(_Policy):
     """When a class is looked at (METHOD 3, knobs of METHOD 6)."""
 
@@ -208,6 +218,7 @@ class DistrictPolicy(_Policy):
     remedial_words: tuple[str, ...] = REMEDIAL_WORDS
     advanced_words: tuple[str, ...] = ADVANCED_WORDS
     homeroom_grades: tuple[str, ...] = ("K", "1", "2", "3", "4", "5")
+    tiers: TierRule = TierRule()
     classes: ClassRule = ClassRule()
     cycles: CycleRule = CycleRule()
     quality: QualityRule = QualityRule()
