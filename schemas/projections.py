@@ -123,6 +123,8 @@ class NeedLevel(Projection):
     grade: pl.String = field("Grade at the test, else at the reference date.")
     need_level: pl.String = field("none, watch, tier_2 or tier_3; null where the rule cannot say.", isin=NEED_LEVELS)
     is_in_need: pl.Boolean = field("Below the class-need cut; null where the rule cannot say.")
+    p_tier_2: pl.Float64 = field("Probability of being below the tier 2 cut; null where the rule cannot say.", ge=0, le=1)
+    p_tier_3: pl.Float64 = field("Probability of being below the tier 3 cut; null where there is none.", ge=0, le=1)
     rule: pl.String = field("Cut rule that decided.")
     rule_version: pl.String = field("Date from which that rule is valid, and the policy version.")
     natural_key: pl.String = field("Chosen test.")

@@ -182,7 +182,11 @@ def need_levels(
         .join(grades, on=STUDENT_WINDOW, how="left")
         .rename({"member_grade": "grade"})
     )
-    judged = judge(tested, windows, policies).with_columns(status=pl.lit("tested"))
+    judged = judge(tested, windows, policies).with_columns(
+        status=pl.lit("tested"),
+        p_tier_2=pl.col("need_level").is_in(["tier_2", "tier_3"]).cast(pl.Float64),
+        p_tier_3=(pl.col("need_level") == "tier_3").cast(pl.Float64),
+    )
     return pl.concat([judged.select(_contract(NeedLevel)), _filled(untested, NeedLevel)])
 
 
