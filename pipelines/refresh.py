@@ -18,6 +18,7 @@ from schemas.projections import (
     PROJECTIONS,
     ClassDecision,
     ClassMembership,
+    CutScore,
     Cycle,
     CycleOutcome,
     NeedLevel,
@@ -30,6 +31,7 @@ from schemas.projections import (
     WindowRule,
 )
 from transforms.classrooms import class_decisions
+from transforms.cuts import cut_scores
 from transforms.cycles import cycle_tables
 from transforms.membership import class_memberships
 from transforms.placement import need_levels, tier_placements
@@ -51,6 +53,7 @@ READS: dict[type[Projection], tuple[str, ...]] = {
     WindowRule: _SCREENING,
     ScreeningResult: _SCREENING,
     ClassMembership: _CLASSES,
+    CutScore: _CLASSES,
     NeedLevel: _CLASSES,
     TierPlacement: (*_CLASSES, "plan"),
     Cycle: _CYCLES,
@@ -184,7 +187,8 @@ def compute(
     tests = screening_results(facts, policies, richness).collect()
     windows = window_rules(tests.lazy(), policies).collect()
     memberships = class_memberships(facts, windows.lazy(), policies).collect()
-    needs = need_levels(tests.lazy(), memberships.lazy(), windows.lazy(), facts, policies).collect()
+    cuts = cut_scores(tests.lazy(), memberships.lazy(), windows.lazy(), policies).collect()
+    needs = need_levels(tests.lazy(), memberships.lazy(), windows.lazy(), cuts.lazy(), facts, policies).collect()
     placements = tier_placements(
         needs.lazy(), tests.lazy(), memberships.lazy(), windows.lazy(), facts, policies
     ).collect()
@@ -193,6 +197,7 @@ def compute(
         WindowRule: windows,
         ScreeningResult: tests,
         ClassMembership: memberships,
+        CutScore: cuts,
         NeedLevel: needs,
         TierPlacement: placements,
         Cycle: cycles.cycle,

@@ -14,6 +14,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from schemas.projections import SEASONS
 
 Season = Literal["fall", "winter", "spring"]
+Scale = Literal["score", "rasch"]
 MATH_WORDS = ("math", "mathematics", "algebra", "geometry", "calculus", "statistics", "precalculus", "trigonometry")
 """Words of a subject or course title that mark a math class (SEMANTICS 7.1)."""
 MATH_CODES = ("02",)
@@ -90,14 +91,47 @@ class CutRule(_Policy):
             return "vendor label"
         return f"{'PR' if self.by == 'percentile' else 'score'}<{self.class_need_below:g}"
 
+    @property
+    def recommended_name(self) -> str:
+        """The tier 2 cut in words; percentiles are whole, so below 21 is 20 and lower."""
+        if self.tier_2_below is None:
+            return "vendor label"
+        if self.by == "percentile" and self.tier_2_below.is_integer():
+            return f"PR<={self.tier_2_below - 1:g}"
+        return f"{'PR' if self.by == 'percentile' else 'score'}<{self.tier_2_below:g}"
 
-def _default_cuts() -> tuple[CutRule, ...]:
-    document = tomllib.loads(files("schemas").joinpath("cuts.toml").read_text("utf-8"))
-    return tuple(CutRule.model_validate(rule) for rule in document["cuts"])
+
+class PinnedCut(_Policy):
+    """The score at a percentile cut, as a person states it: it comes before the one derived from exported tests."""
+
+    measure: str
+    grade: str
+    season: Season
+    norm_version: str | None = None
+    """Norms the pin is for; absent: all."""
+    percentile_below: float
+    """The cut of the rule: its `tier_2_below`, say."""
+    score: float
+    scale: Scale = "score"
+    """Scale of ``score``: a standard error in another scale is not used with it."""
+    valid_from: date = date(1980, 1, 1)
+    source: str = Field(min_length=1)
 
 
-DEFAULT_CUTS = _default_cuts()
+class StandardError(_Policy):
+    """Standard error of a measure's scores, for exports that have none."""
+
+    measure: str
+    standard_error: float = Field(gt=0)
+    scale: Scale = "score"
+    valid_from: date = date(1980, 1, 1)
+    source: str = Field(min_length=1)
+
+
+_CUTS = tomllib.loads(files("schemas").joinpath("cuts.toml").read_text("utf-8"))
+DEFAULT_CUTS = tuple(CutRule.model_validate(rule) for rule in _CUTS["cuts"])
 """Rules of `cuts.toml`; the last is for any measure with national percentiles that has no rule of its own."""
+DEFAULT_STANDARD_ERRORS = tuple(StandardError.model_validate(each) for each in _CUTS["standard_errors"])
 ANY_MEASURE = "*"
 
 
@@ -208,6 +242,10 @@ class DistrictPolicy(_Policy):
     windows: tuple[Window, ...] = ()
     no_school_days: tuple[date, ...] = ()
     cuts: tuple[CutRule, ...] = ()
+    pinned_cuts: tuple[PinnedCut, ...] = ()
+    standard_errors: tuple[StandardError, ...] = ()
+    local_measures: tuple[str, ...] = ()
+    """Measures of the district's own files, which no layout names."""
     select: dict[str, SelectRule] = {}
     primary_measures: dict[str, str] = {}
     """Grade to measure; absent: the measure with most valid tests in the district and grade."""
@@ -252,6 +290,12 @@ class DistrictPolicy(_Policy):
         own = sorted(self.cuts, key=lambda rule: rule.valid_from, reverse=True)
         named = {rule.measure for rule in own}
         return (*own, *(rule for rule in DEFAULT_CUTS if rule.measure not in named))
+
+    @cached_property
+    def all_standard_errors(self) -> tuple[StandardError, ...]:
+        """The district's before the defaults, the latest first."""
+        own = sorted(self.standard_errors, key=lambda each: each.valid_from, reverse=True)
+        return (*own, *DEFAULT_STANDARD_ERRORS)
 
     def select_rule(self, measure: str) -> SelectRule:
         """Which of several tests in a window counts (METHOD 1.2)."""

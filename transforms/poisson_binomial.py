@@ -1,4 +1,4 @@
-"""How many of a group are in need when each is with a probability of their own: the Poisson-binomial, whole groups at once."""
+"""How many of a group are in need, each with a probability of their own (Poisson-binomial), for many groups at once."""
 
 from collections.abc import Sequence
 
