@@ -5,14 +5,13 @@ from fractions import Fraction
 
 import polars as pl
 
-from schemas.policy import DistrictPolicy
+from schemas.policy import GRADES, DistrictPolicy
 from schemas.projections import SEASONS
 
 WINDOW = ("district_id", "school_year", "benchmark_window")
 CLASS = (*WINDOW, "class_id")
 SCHOOL_GRADE = (*WINDOW, "measure", "school_id", "grade")
 DISTRICT_GRADE = (*WINDOW, "measure", "grade")
-GRADES = ("PK", "K", *map(str, range(1, 13)))
 RECOMMENDED = ("tier_2", "tier_3")
 
 _SHARES = (

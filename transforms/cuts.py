@@ -1,11 +1,12 @@
 """Cut rules in force, the score at a percentile cut, and the probability that a true score is below it."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import polars as pl
 from scipy import special
 
-from schemas.policy import ANY_MEASURE, CutRule, DistrictPolicy
+from schemas.policy import ANY_MEASURE, CUT_NAMES, CutRule, DistrictPolicy
 from schemas.projections import SCALES
 from transforms.windows import WINDOW, frozen, policy_versions
 
@@ -13,7 +14,6 @@ STUDENT_WINDOW = [*WINDOW, "subject_key"]
 CASE = [*WINDOW, "measure", "grade"]
 """What decides which rule is in force."""
 NORMS = [*CASE, "norm_version"]
-CUTS = ("tier_3_below", "tier_2_below", "watch_below", "class_need_below")
 PAIRS_NEAR = 10.0
 PAIRS_MINIMUM = 30
 """Tests within so many percentiles of a cut that its score needs (SEMANTICS 6.3)."""
@@ -23,7 +23,7 @@ _MILLIONTHS = 1_000_000
 _COLUMN_OF = {"score": "score", "rasch": "rasch_score"}
 """Column of a test that is on the scale."""
 _P_OF = {"tier_3_below": "p_tier_3", "tier_2_below": "p_tier_2", "class_need_below": "p_class_need"}
-_RULES = {
+_RULES: dict[str, Any] = {
     "district_id": pl.String,
     "measure": pl.String,
     "rule_order": pl.Int32,
@@ -31,7 +31,7 @@ _RULES = {
     "valid_from": pl.Date,
     "grades": pl.List(pl.String),
     "seasons": pl.List(pl.String),
-    **dict.fromkeys(CUTS, pl.Float64),
+    **dict.fromkeys(CUT_NAMES, pl.Float64),
     "need_cut": pl.String,
     "recommended_cut": pl.String,
     "base_rate": pl.Float64,
@@ -77,7 +77,7 @@ def rules_in_force(cases: pl.LazyFrame, policies: Mapping[str, DistrictPolicy]) 
             "reference_on",
             "rule_order",
             "by",
-            *CUTS,
+            *CUT_NAMES,
             "need_cut",
             "recommended_cut",
             "base_rate",
@@ -88,23 +88,19 @@ def rules_in_force(cases: pl.LazyFrame, policies: Mapping[str, DistrictPolicy]) 
 
 
 def _said(rule: CutRule) -> tuple[object, ...]:
-    cuts = (getattr(rule, name) for name in CUTS)
+    cuts = (getattr(rule, name) for name in CUT_NAMES)
     names = (rule.class_need_name, rule.recommended_name, rule.class_base_rate)
     return (rule.by, rule.valid_from, list(rule.grades), list(rule.seasons), *cuts, *names)
 
 
 def rule_labels(policies: Mapping[str, DistrictPolicy]) -> pl.LazyFrame:
     """Vendor labels of each rule in lower case: the level they mean and whether the class rule counts them."""
-    labels: list[tuple[object, ...]] = []
-    for district, policy in sorted(policies.items()):
-        for order, rule in enumerate(policy.all_cuts):
-            need = {label.strip().lower() for label in rule.class_need}
-            levels = {
-                label.strip().lower(): level
-                for level in ("tier_3", "tier_2", "watch", "none")
-                for label in getattr(rule, level)
-            }
-            labels.extend((district, order, label, level, label in need) for label, level in sorted(levels.items()))
+    labels = [
+        (district, order, label, level, label in rule.needs)
+        for district, policy in sorted(policies.items())
+        for order, rule in enumerate(policy.all_cuts)
+        for label, level in sorted(rule.levels.items())
+    ]
     return pl.LazyFrame(
         labels,
         schema={
@@ -160,7 +156,7 @@ def cut_scores(
     rules = rules_in_force(groups.select(*CASE, "reference_on").unique(), policies)
     wanted = (
         rules.filter(pl.col("by") == "percentile")
-        .select(*CASE, percentile_cut=pl.concat_list(CUTS))
+        .select(*CASE, percentile_cut=pl.concat_list(CUT_NAMES))
         .explode("percentile_cut")
         .drop_nulls("percentile_cut")
         .unique()
