@@ -16,6 +16,7 @@ from schemas.policy import CutRule, DistrictPolicy, PinnedCut, StandardError, Ti
 from schemas.projections import ClassMembership, CutScore, NeedLevel, ScreeningResult, WindowRule
 from tests.reference_cuts import reference_cut
 from tests.tables import EXPORTED, facts, table
+from transforms.classes import class_sensitivity
 from transforms.cuts import cut_scores, drawn_to_mean, p_below
 from transforms.intervals import tail_at_least
 from transforms.placement import need_levels
@@ -426,3 +427,34 @@ def test_the_raw_rule_flags_average_classes_by_chance(case):
         first = floor(case["n"] * percent / 100) + 1
         found = tail_at_least(first, case["n"], case["base_rate"])
         assert isclose(float(found), case[f"p_rate_gt_{percent}"], abs_tol=1e-8)
+
+
+# The class
+
+
+def test_the_true_share_of_a_class_given_the_errors_of_its_tests():
+    case = ERRORS["class_example"]
+    rows = [{"score": float(score), "standard_error": case["sem"]} for score in case["scores"]]
+    tests = screened([*rows, {"score": 150.0, "standard_error": 3.2}, {"score": 150.0, "standard_error": 3.2}])
+    cut = rule(by="score", tier_2_below=case["cut"], class_need_below=case["cut"])
+    needs = judge(tests, district(cuts=(cut,))).lazy()
+    members = needs.select("subject_key", **{name: pl.lit(value) for name, value in HERE.items()}).with_columns(
+        school_id=pl.lit("s1"),
+        class_id=pl.lit("c"),
+        is_mobile=pl.col("subject_key") == "k10",
+        is_alternate_assessment=pl.col("subject_key") == "k11",
+    )
+
+    def told(tau: tuple[int, int], needs: pl.LazyFrame = needs) -> dict:
+        asked = pl.DataFrame(HERE | {"class_id": "c", "measure": "map_growth_math", "tested": 10}).with_columns(
+            tau_parts=pl.lit(tau[0], pl.Int64), tau_of=pl.lit(tau[1], pl.Int64)
+        )
+        return class_sensitivity(members, needs, asked).row(0, named=True)
+
+    fifth = told((1, 5))
+    assert isclose(fifth["expected_in_need"], case["expected_count"], abs_tol=1e-8)
+    assert isclose(fifth["p_above_with_error"], case["p_true_rate_gt_20"], abs_tol=1e-8)
+    assert isclose(told((499, 1000))["p_above_with_error"], case["p_true_rate_ge_50"], abs_tol=1e-8)
+    # without any error the count says nothing about errors
+    observed = needs.with_columns(probability_basis=pl.lit("none"))
+    assert [told((1, 5), observed)[name] for name in ("expected_in_need", "p_above_with_error")] == [None, None]
