@@ -24,6 +24,8 @@ LEVELS = (
     "TOO_SMALL",
     "SYSTEM_DATA",
 )
+PRIORS = ("two_level", "one_level", "full_bayes", "pooled", "fixed", "jeffreys")
+SEVERITIES = ("none", "watch", "suspect", "classwide_severe")
 RESPONSES = (
     "adequate",
     "questionable",
@@ -316,7 +318,41 @@ class ClassDecision(Projection):
     )
     interval_low: pl.Float64 = field("Lower end of the 95 % Jeffreys interval of the need share.")
     interval_high: pl.Float64 = field("Upper end of the 95 % Jeffreys interval of the need share.")
-    p_above: pl.Float64 = field("Probability that the underlying need rate is above tau (Jeffreys prior).")
+    is_evaluable: pl.Boolean = field("Enough tested, and enough of the enrolled, for a rule about a class.")
+    prior: pl.String = field(
+        "What the class is taken to share with others: two_level, one_level, full_bayes, pooled, fixed; jeffreys:"
+        " nothing, for a section that is not regular. Null with all that follows from it where not evaluable.",
+        isin=PRIORS,
+    )
+    prior_from: pl.String = field(
+        "Whose classes set the prior: district_grade, district (all grades), home (all districts), policy or none."
+    )
+    prior_mean: pl.Float64 = field("Mean of the prior.")
+    prior_strength: pl.Float64 = field("How alike classes are, in students; with two levels, within a school-grade.")
+    school_strength: pl.Float64 = field("How alike school-grades are, in students; two levels only.")
+    at_bound: pl.Boolean = field("A strength stands at its greatest, 200: there nothing can be told apart.")
+    overdispersion_z: pl.Float64 = field(
+        "Tarone's z: how much more the district's classes of a grade differ than chance."
+    )
+    reliability: pl.Float64 = field("Weight of the class's own share in its estimate: tested / (tested + strength).")
+    posterior_mean: pl.Float64 = field("Estimated need rate of the class.")
+    p_above: pl.Float64 = field("Probability that the underlying need rate is above tau.")
+    p_tail: pl.Float64 = field("Probability of at least as many in need if the rate were tau, without any prior.")
+    p_above_if_all_tested: pl.Float64 = field(
+        "Probability that all enrolled together are above tau if the untested are missing at random."
+    )
+    is_flagged: pl.Boolean = field("Believed under the bound on false flags, probable enough and above tau itself.")
+    is_participation_low: pl.Boolean = field("Fewer tested than accountability expects, by default 95 %.")
+    class_median_below: pl.Boolean = field("The median student is below the class-need cut; null for vendor labels.")
+    severity: pl.String = field(
+        "By the raw share of an evaluable regular class: none, watch from tau_low on, suspect above tau,"
+        " classwide_severe above half or with its median below the cut.",
+        isin=SEVERITIES,
+    )
+    pooled_level: pl.String = field(
+        "For a class too small: NONE, STUDENT or WATCH by its school-grade, else its school; null under 10 there too.",
+        isin=LEVELS,
+    )
     bound_low: pl.Float64 = field("Need share if no untested student were in need.")
     bound_high: pl.Float64 = field("Need share if every untested student were in need.")
     bound_verdict: pl.String = field("above, not_above or ambiguous, whatever the untested are.")
@@ -324,12 +360,17 @@ class ClassDecision(Projection):
     is_norm_adjusted: pl.Boolean = field("Tau is the share of an average class below the cut (`norm_adjust`).")
     need_cut: pl.String = field("Class-need cut, such as `PR<20`.")
     recommended_cut: pl.String = field("Cut below which tier 2 is recommended, such as `PR<=20`.")
-    p_grade_above: pl.Float64 = field("Same probability for the pooled grade of the school.")
+    p_grade_above: pl.Float64 = field("Probability that the need rate of the school's grade is above tau.")
     grade_tested: pl.Int64 = field("Tested in the pooled grade of the school.")
     grade_in_need: pl.Int64 = field("In need in the pooled grade of the school.")
     grade_coverage: pl.Float64 = field("Coverage of the school's grade over all its classes.")
     p_above_peers: pl.Float64 = field(
-        "Probability that this class is above the rest of its grade, else of the district."
+        "Probability that this class is above its school-grade; with one level, above its rest, else the district's."
+    )
+    p_excess: pl.Float64 = field("Probability that it is more than 10 points above its school-grade; two levels only.")
+    p_district_above: pl.Float64 = field("Probability that the district's rate in the grade is above tau.")
+    is_district_wide: pl.Boolean = field(
+        "So is the district, and more than half of its schools: first check the cut and the curriculum."
     )
     level: pl.String = field("Level of the answer.", isin=LEVELS, nullable=False)
     reason: pl.String = field("Code of the rule that decided.", nullable=False)

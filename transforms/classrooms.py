@@ -2,12 +2,12 @@
 
 from collections.abc import Mapping
 
-import numpy as np
 import polars as pl
 
-from schemas.contract import columns
+from schemas.contract import columns, empty
 from schemas.policy import DistrictPolicy
-from schemas.projections import ClassDecision
+from schemas.projections import ClassDecision, QualityResult
+from transforms.class_priors import NETWORK, with_posteriors
 from transforms.classes import (
     DISTRICT_GRADE,
     SCHOOL_GRADE,
@@ -21,8 +21,11 @@ from transforms.classes import (
     with_need_cuts,
     with_rules,
 )
-from transforms.intervals import jeffreys, p_above, p_greater
+from transforms.discovery import believed, discovered
+from transforms.intervals import jeffreys, p_above
 
+LENDING = ("district_id", "school_id", "section_type", "in_need", "tested", "tau", "is_evaluable")
+"""What a fit over all districts of a home needs to know of a class, beside ``NETWORK``."""
 POOLED_CLASSES = 2
 """Classes that make a grade more than one class."""
 GUIDANCE_BANDS = ((10, "<10"), (20, "10-20"))
@@ -53,6 +56,7 @@ def class_decisions(
     needs: pl.LazyFrame,
     quality: pl.LazyFrame,
     policies: Mapping[str, DistrictPolicy],
+    network: pl.DataFrame | None = None,
 ) -> pl.DataFrame:
     """Decide every math class, for each measure and window in scope.
 
@@ -67,6 +71,7 @@ def class_decisions(
         needs: ``NeedLevel`` rows.
         quality: ``QualityResult`` rows; the failed blocking ones of a school make its classes SYSTEM_DATA.
         policies: Policy of each district.
+        network: ``network_priors`` of all districts of the home, for grades too small to fit; absent: none is lent.
 
     Returns:
         ``ClassDecision`` rows without ``input_id``.
@@ -74,14 +79,27 @@ def class_decisions(
     Raises:
         UnknownDistrict: a district with classes has no policy.
     """
-    counted = with_rules(count_classes(memberships, needs).collect(engine="streaming"), policies)
-    counted = with_need_cuts(counted, policies)
-    rows = pool(in_scope(counted), quality)
-    decided = decide(judge(rows))
+    rows = _judgeable(memberships, needs, quality, policies)
+    decided = decide(judge(rows, network))
     wanted = {name: dtype for name, dtype in columns(ClassDecision).items() if name != "input_id"}
     return decided.sort("district_id", "school_year", season_rank(), "measure", "school_id", "class_id").select(
         pl.col(name).cast(dtype) for name, dtype in wanted.items()
     )
+
+
+def evaluable_classes(
+    memberships: pl.LazyFrame, needs: pl.LazyFrame, policies: Mapping[str, DistrictPolicy]
+) -> pl.DataFrame:
+    """The regular classes with enough results, as ``network_priors`` reads them, before anything is decided."""
+    rows = _judgeable(memberships, needs, empty(QualityResult).lazy(), policies).filter("is_pooled")
+    return rows.select(*NETWORK, *LENDING)
+
+
+def _judgeable(
+    memberships: pl.LazyFrame, needs: pl.LazyFrame, quality: pl.LazyFrame, policies: Mapping[str, DistrictPolicy]
+) -> pl.DataFrame:
+    counted = with_rules(count_classes(memberships, needs).collect(engine="streaming"), policies)
+    return pool(in_scope(with_need_cuts(counted, policies)), quality)
 
 
 def pool(rows: pl.DataFrame, quality: pl.LazyFrame) -> pl.DataFrame:
@@ -93,6 +111,7 @@ def pool(rows: pl.DataFrame, quality: pl.LazyFrame) -> pl.DataFrame:
         is_regular=pl.col("section_type") == "regular",
         is_low=(enrolled > 0) & ~covered,
         is_small=((enrolled == 0) | covered) & ~enough,
+        is_evaluable=covered & enough,
         is_pooled=covered & enough & (pl.col("section_type") == "regular"),
     )
     grades = marked.group_by(SCHOOL_GRADE).agg(
@@ -124,48 +143,31 @@ def blocked_schools(quality: pl.LazyFrame) -> pl.LazyFrame:
     )
 
 
-def judge(rows: pl.DataFrame) -> pl.DataFrame:
-    """Add the probabilities of each class and the flagged set: the one place that knows the prior.
+def judge(rows: pl.DataFrame, network: pl.DataFrame | None = None) -> pl.DataFrame:
+    """Add the probabilities of each class under its prior, its interval, and the flagged set.
 
-    The prior is Jeffreys' for each class by itself. Flagged are, per district, measure and window, the classes
-    whose mean probability of being wrongly flagged stays within ``false_discovery``, that reach
-    ``flag_probability`` and whose own share is above tau; equal probabilities stand or fall together.
+    Flagged are, per district, measure and window, the classes that the rule of false discovery believes, that reach
+    ``flag_probability`` and whose own share is above tau: a prior convicts no low class.
     """
-    y, n, tau = (rows[name].to_numpy() for name in ("in_need", "tested", "tau"))
-    grade_y, grade_n = (rows[name].to_numpy() for name in ("grade_in_need", "grade_tested"))
-    all_y, all_n = (rows[name].to_numpy() for name in ("district_in_need", "district_tested"))
-    pooled = rows["is_pooled"].to_numpy()
-    alone = grade_n - n * pooled == 0
-    rest_y, rest_n = np.where(alone, all_y, grade_y) - y, np.where(alone, all_n, grade_n) - n
-    compared = pooled & (rest_n > 0)
-    peers = np.full(len(rows), np.nan)
-    mine, rest = (y[compared], n[compared]), (rest_y[compared], rest_n[compared])
-    peers[compared] = p_greater(mine[0] + 0.5, mine[1] - mine[0] + 0.5, rest[0] + 0.5, rest[1] - rest[0] + 0.5)
-    low, high = jeffreys(y, n)
-    found = {
-        "interval_low": low,
-        "interval_high": high,
-        "p_above": p_above(y, n, tau),
-        "p_grade_above": p_above(grade_y, grade_n, tau),
-        "p_above_peers": peers,
-    }
-    # Nine decimals: what a vector unit does to the last bit depends on where in an array a row stands.
-    judged = rows.with_columns(pl.Series(name, values.round(9), nan_to_null=True) for name, values in found.items())
+    low, high = jeffreys(rows["in_need"], rows["tested"])
+    judged = with_posteriors(
+        rows.with_columns(
+            interval_low=pl.Series(low.round(9), nan_to_null=True),
+            interval_high=pl.Series(high.round(9), nan_to_null=True),
+        ),
+        network,
+    )
     family = [*WINDOW, "measure", "is_pooled"]
-    wrong = (1 - pl.col("p_above")).cum_sum().over(family, order_by="p_above", descending=True)
-    rank = pl.col("p_above").rank("ordinal", descending=True).over(family)
-    return (
-        judged.with_columns(wrong=wrong / rank)
-        .with_columns(wrong=pl.col("wrong").max().over([*family, "p_above"]))
-        .with_columns(
-            is_flagged=(
-                pl.col("is_pooled")
-                & (pl.col("wrong") <= pl.col("false_discovery"))
-                & (pl.col("p_above") >= pl.col("flag_probability"))
-                & exceeds(pl.col("in_need"), pl.col("tested"), "tau")
-            ).fill_null(value=False)
-        )
-        .drop("wrong")
+    own = exceeds(pl.col("in_need"), pl.col("tested"), "tau") & pl.col("is_pooled")
+    return judged.with_columns(
+        believed=believed(judged, "p_above", family, "false_discovery"),
+        discovered=discovered(judged, "p_tail", family, "false_discovery"),
+    ).with_columns(
+        is_flagged=(
+            pl.when(pl.col("fdr_rule") == "bh").then("discovered").otherwise("believed")
+            & own
+            & (pl.col("p_above") >= pl.col("flag_probability"))
+        ).fill_null(value=False)
     )
 
 
@@ -176,21 +178,29 @@ def decide(rows: pl.DataFrame) -> pl.DataFrame:
     probable = pl.col("p_above") >= pl.col("watch_probability")
     high = pl.col("is_pooled") & probable & exceeds(y, n, "tau")
     has_grade = pl.col("grade_enrolled") > 0
-    system = (
+    system_grade = (
         (pl.col("pooled_classes") >= POOLED_CLASSES)
         & (pl.col("p_grade_above") >= pl.col("system_probability"))
         & exceeds(pl.col("high_classes"), pl.col("pooled_classes"), "high_share")
-        & pl.col("is_regular")
+    ).fill_null(value=False)
+    system = pl.col("is_system_grade") & pl.col("is_regular")
+    outlier = (
+        pl.col("is_flagged")
+        & (pl.col("p_above_peers") >= pl.col("outlier_probability"))
+        & (pl.col("p_excess") >= pl.col("excess_probability")).fill_null(value=True)
     )
-    outlier = pl.col("is_flagged") & (pl.col("p_above_peers") >= pl.col("outlier_probability"))
     thin = has_grade & ~reaches(pl.col("grade_results"), pl.col("grade_enrolled"), "school_coverage_minimum")
-    rule = (
+    data_rule = (
         pl.when("is_blocked")
         .then(pl.lit("blocking_check_failed"))
         .when(thin)
         .then(pl.lit("grade_coverage_low"))
         .when(exceeds(pl.col("low_classes"), pl.col("large_classes"), "low_coverage_share"))
         .then(pl.lit("many_classes_coverage_low"))
+    )
+    rule = (
+        pl.when(data_rule.is_not_null())
+        .then(data_rule)
         .when(enrolled == 0)
         .then(pl.lit("nobody_enrolled"))
         .when("is_low")
@@ -221,6 +231,8 @@ def decide(rows: pl.DataFrame) -> pl.DataFrame:
         .then(pl.lit(high_name))
         .otherwise(pl.lit(">20"))
     )
+    median = pl.when(pl.col("cut_by") == "percentile").then("median_percentile").when(pl.col("cut_by") == "score")
+    median_below = pl.when("is_pooled").then(median.then("median_score") < pl.col("need_below"))
     verdict = (
         pl.when(enrolled == 0)
         .then(None)
@@ -232,6 +244,9 @@ def decide(rows: pl.DataFrame) -> pl.DataFrame:
     )
     return (
         rows.with_columns(high_classes=high.sum().over(SCHOOL_GRADE).cast(pl.Int64), at_worst=y + missing)
+        .with_columns(is_system_grade=system_grade & data_rule.is_null())
+        .pipe(across_the_district)
+        .pipe(small_classes)
         .with_columns(
             rule=rule,
             coverage=share("tested", "enrolled"),
@@ -241,6 +256,9 @@ def decide(rows: pl.DataFrame) -> pl.DataFrame:
             bound_high=share("at_worst", "enrolled"),
             guidance_band=band,
             bound_verdict=verdict,
+            is_participation_low=(enrolled > 0) & ~reaches(n, enrolled, "participation_expected"),
+            class_median_below=median_below,
+            severity=severity(median_below),
         )
         .with_columns(level=pl.col("rule").replace_strict(LEVEL_OF, return_dtype=pl.String))
         .with_columns(
@@ -248,4 +266,88 @@ def decide(rows: pl.DataFrame) -> pl.DataFrame:
             .then(pl.lit(NOT_REGULAR))
             .otherwise("rule")
         )
+    )
+
+
+def across_the_district(rows: pl.DataFrame) -> pl.DataFrame:
+    """Say where more than half of a district's schools have the grade as a system matter, and so has the district.
+
+    Counted are schools with at least two evaluable classes of the grade, in one measure and window (METHOD 3.6).
+    """
+    told = pl.col("pooled_classes") >= POOLED_CLASSES
+    districts = (
+        rows.unique(SCHOOL_GRADE)
+        .group_by(DISTRICT_GRADE)
+        .agg(
+            schools=told.sum().cast(pl.Int64),
+            system_schools=(told & pl.col("is_system_grade")).sum().cast(pl.Int64),
+            **{name: pl.col(name).first() for name in ("district_in_need", "district_tested", "tau")},
+            system_probability=pl.col("system_probability").first(),
+        )
+    )
+    chance = p_above(*(districts[name] for name in ("district_in_need", "district_tested", "tau"))).round(9)
+    districts = districts.with_columns(p_district_above=pl.Series(chance, nan_to_null=True)).select(
+        *DISTRICT_GRADE,
+        "p_district_above",
+        is_district_wide=(
+            (pl.col("p_district_above") >= pl.col("system_probability"))
+            & (2 * pl.col("system_schools") > pl.col("schools"))
+        ).fill_null(value=False),
+    )
+    return rows.join(districts, on=DISTRICT_GRADE, nulls_equal=True)
+
+
+def small_classes(rows: pl.DataFrame) -> pl.DataFrame:
+    """What the school says of a class too small for a rule: its grade's pool, else its school's (SEMANTICS 7.4).
+
+    Pooled are the regular classes with enough coverage, small ones included; under ten tested there is no answer.
+    """
+    told = pl.col("is_regular") & (pl.col("enrolled") > 0) & ~pl.col("is_low")
+    counts = {name: pl.col(name).filter(told).sum() for name in ("in_need", "tested")}
+    school = [*WINDOW, "measure", "school_id"]
+    rows = rows.with_columns(
+        *(sums.over(SCHOOL_GRADE).alias(f"grade_pool_{name}") for name, sums in counts.items()),
+        *(sums.over(school).alias(f"school_pool_{name}") for name, sums in counts.items()),
+    )
+    least = pl.col("class_minimum")
+    pools = rows.select(
+        "tau",
+        *(
+            pl.when(pl.col("grade_pool_tested") >= least)
+            .then(f"grade_pool_{name}")
+            .when(pl.col("school_pool_tested") >= least)
+            .then(f"school_pool_{name}")
+            .otherwise(0)
+            .alias(name)
+            for name in counts
+        ),
+    )
+    chance = p_above(*(pools[name] for name in ("in_need", "tested", "tau"))).round(9)
+    level = (
+        pl.when(~pl.col("is_small") | ~told | pl.col("pool_chance").is_null())
+        .then(None)
+        .when(pl.col("pool_in_need") == 0)
+        .then(pl.lit("NONE"))
+        .when(pl.col("pool_chance") >= pl.col("watch_probability"))
+        .then(pl.lit("WATCH"))
+        .otherwise(pl.lit("STUDENT"))
+    )
+    return rows.with_columns(
+        pool_chance=pl.Series(chance, nan_to_null=True), pool_in_need=pools["in_need"]
+    ).with_columns(pooled_level=level)
+
+
+def severity(median_below: pl.Expr) -> pl.Expr:
+    """How much of an evaluable regular class is in need, by its raw share and median (METHOD 3.1); else null."""
+    y, n = pl.col("in_need"), pl.col("tested")
+    return (
+        pl.when(~pl.col("is_pooled"))
+        .then(None)
+        .when(exceeds(y, n, "severe") | median_below.fill_null(value=False))
+        .then(pl.lit("classwide_severe"))
+        .when(exceeds(y, n, "tau"))
+        .then(pl.lit("suspect"))
+        .when(reaches(y, n, "tau_low"))
+        .then(pl.lit("watch"))
+        .otherwise(pl.lit("none"))
     )
