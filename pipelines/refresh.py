@@ -17,7 +17,9 @@ from schemas.policy import DistrictPolicy
 from schemas.projections import (
     PROJECTIONS,
     ClassDecision,
+    ClassGrowth,
     ClassMembership,
+    ClassTopic,
     CutScore,
     Cycle,
     CycleOutcome,
@@ -53,6 +55,8 @@ READS: dict[type[Projection], tuple[str, ...]] = {
     CycleOutcome: _CYCLES,
     Progress: _CYCLES,
     ClassDecision: _CLASSES,
+    ClassGrowth: _CLASSES,
+    ClassTopic: _CLASSES,
     SchoolSignal: _ALL,
     QualityResult: _ALL,
 }
