@@ -15,7 +15,7 @@ from scipy import special
 from transforms import priors, two_level
 from transforms.classes import DISTRICT_GRADE, SCHOOL_GRADE, WINDOW
 from transforms.intervals import p_above, p_greater, tail_at_least
-from transforms.priors import Tested
+from transforms.priors import ClassCounts
 
 CLASSES_TO_FIT, SCHOOLS_TO_FIT = 8, 3
 """Evaluable classes a fit needs, and schools for a fit of two levels (METHOD 3.9)."""
@@ -104,7 +104,7 @@ def network_priors(classes: pl.DataFrame) -> pl.DataFrame:
     )
     y, n, tau = (rows[name].to_numpy() for name in ("in_need", "tested", "tau"))
     # Who is enrolled and what is excess changes nothing about the parameters.
-    counts, excess = Tested(y, n, n, n, tau), np.zeros(len(keys))
+    counts, excess = ClassCounts(y, n, n, n, tau), np.zeros(len(keys))
     fitted, _ = two_level.fit(_in_schools(rows, counts, NETWORK, groups, keys["tau"].to_numpy(), excess))
     return keys.drop("tau").with_columns(
         prior_mean=pl.Series(fitted.mean),
@@ -125,7 +125,7 @@ class _Part(NamedTuple):
         return np.flatnonzero(np.r_[True, np.diff(self.rows["group"].to_numpy()) != 0])
 
     @property
-    def tested(self) -> Tested:
+    def tested(self) -> ClassCounts:
         return _tested(self.rows)
 
     def spread(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -133,10 +133,10 @@ class _Part(NamedTuple):
         return np.repeat(values, np.diff(np.append(self.begins, len(self.rows))))
 
 
-def _tested(rows: pl.DataFrame) -> Tested:
+def _tested(rows: pl.DataFrame) -> ClassCounts:
     limit = rows["enrolled"] * rows["tau_parts"] // rows["tau_of"]
     counts = (each.to_numpy() for each in (rows["in_need"], rows["tested"], rows["enrolled"], limit))
-    return Tested(*counts, rows["tau"].to_numpy())
+    return ClassCounts(*counts, rows["tau"].to_numpy())
 
 
 def _pooled_posteriors(pooled: pl.DataFrame, network: pl.DataFrame | None) -> pl.DataFrame:
@@ -205,7 +205,7 @@ Found = dict[str, NDArray[np.float64]]
 
 def _in_schools(
     rows: pl.DataFrame,
-    counts: Tested,
+    counts: ClassCounts,
     group: Iterable[str],
     school: Iterable[str],
     tau: NDArray[np.float64],

@@ -53,8 +53,8 @@ class Posterior(NamedTuple):
     p_above_if_all_tested: Floats
 
 
-class Tested(NamedTuple):
-    """Classes: in need and tested, enrolled, the threshold and the most in need of all enrolled not above it."""
+class ClassCounts(NamedTuple):
+    """Counts of classes: in need, tested, enrolled; the most in need of all enrolled not above tau; tau."""
 
     y: Counts
     n: Counts
@@ -166,7 +166,7 @@ def fit(y: ArrayLike, n: ArrayLike, begins: ArrayLike) -> Prior:
 
     Args:
         y: In need, per class.
-        n: Tested, per class; above 0.
+        n: ClassCounts, per class; above 0.
         begins: First row of each group.
 
     Returns:
@@ -220,7 +220,7 @@ class _OneLevel:
         return beta_derivatives((la + lb - lm, np.stack([ga - gm, gb - gm], -1), hessian), mean, strength)
 
 
-def posterior(classes: Tested, mean: ArrayLike, strength: ArrayLike) -> Posterior:
+def posterior(classes: ClassCounts, mean: ArrayLike, strength: ArrayLike) -> Posterior:
     """What Beta(alpha + y, beta + n - y) says of each class, its prior given per class."""
     mean, strength = np.asarray(mean, np.float64), np.asarray(strength, np.float64)
     y, n, enrolled, limit, tau = classes
@@ -235,7 +235,7 @@ def reliability(n: ArrayLike, strength: ArrayLike) -> Floats:
     return n / (n + np.asarray(strength, np.float64))
 
 
-def full_bayes(classes: Tested, begins: ArrayLike) -> tuple[Posterior, Floats, Floats]:
+def full_bayes(classes: ClassCounts, begins: ArrayLike) -> tuple[Posterior, Floats, Floats]:
     """Average over a grid of priors instead of the likeliest one: 241 logit means from -4 to 2, 241 ln strengths.
 
     The hyperprior is proportional to (alpha + beta)^-2.5 in alpha and beta (Gelman et al.). Slower than ``fit`` by
@@ -256,7 +256,7 @@ def full_bayes(classes: Tested, begins: ArrayLike) -> tuple[Posterior, Floats, F
         groups = slice(first, first + _GRID_GROUPS)
         rows = slice(begins[first], ends[groups][-1])
         some, of = (
-            Tested(*(each[rows] for each in classes)),
+            ClassCounts(*(each[rows] for each in classes)),
             np.repeat(np.arange(len(ends[groups])), (ends - begins)[groups]),
         )
         part, means[groups], logs[groups] = _average(some, of)
@@ -265,7 +265,7 @@ def full_bayes(classes: Tested, begins: ArrayLike) -> tuple[Posterior, Floats, F
     return found, means, logs
 
 
-def _average(classes: Tested, of: Places) -> tuple[Posterior, Floats, Floats]:
+def _average(classes: ClassCounts, of: Places) -> tuple[Posterior, Floats, Floats]:
     means = np.repeat(special.expit(np.linspace(*_GRID_MEANS, _GRID)), _GRID)
     logs = np.tile(np.linspace(*np.log(_GRID_STRENGTHS), _GRID), _GRID)
     a, b = means * np.exp(logs), (1 - means) * np.exp(logs)
@@ -282,7 +282,7 @@ def _average(classes: Tested, of: Places) -> tuple[Posterior, Floats, Floats]:
     kinds, kind = np.unique(np.stack(np.broadcast_arrays(*classes), -1), axis=0, return_inverse=True)
     for place, counts in enumerate(kinds):
         rows = np.flatnonzero(kind == place)
-        said = posterior(Tested(*counts), means, np.exp(logs))
+        said = posterior(ClassCounts(*counts), means, np.exp(logs))
         for whole, each in zip(found, said, strict=True):
             whole[rows] = weight[of[rows]] @ each
     return found, weight @ means, weight @ logs
