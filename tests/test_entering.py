@@ -26,7 +26,11 @@ def school_data(students, window="winter", district="d1"):
     """Memberships, needs of the window and needs of fall of students given as `cls, grade, band, need`."""
     members, now, fall = [], [], []
     for place, each in enumerate(students):
-        key = {"district_id": district, "school_year": "2026", "subject_key": each.get("subject", f"{district}-{place}")}
+        key = {
+            "district_id": district,
+            "school_year": "2026",
+            "subject_key": each.get("subject", f"{district}-{place}"),
+        }
         here = key | {"benchmark_window": window}
         members.append(
             here
@@ -269,9 +273,7 @@ def test_where_classes_differ_by_chance_alone_few_are_called_more():
         is_mobile=pl.lit(value=False),
         is_alternate_assessment=pl.lit(value=False),
     )
-    needs = rows.select(
-        "district_id", "school_year", "benchmark_window", "subject_key", "measure", is_in_need="need"
-    )
+    needs = rows.select("district_id", "school_year", "benchmark_window", "subject_key", "measure", is_in_need="need")
     fall = rows.select(
         "district_id", "school_year", "subject_key", "measure", benchmark_window=pl.lit("fall"), need_level="band"
     )

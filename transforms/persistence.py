@@ -45,7 +45,13 @@ def persistence(decisions: pl.DataFrame, earlier: pl.DataFrame | None = None) ->
     is_fall = pl.col("benchmark_window") == "fall"
     return (
         _with_window_before(rows)
-        .join(_grades(rows, earlier), on=[*_YEAR_GRADE, "school_year"], how="left", nulls_equal=True)
+        .join(
+            _grades(rows, earlier),
+            on=[*_YEAR_GRADE, "school_year"],
+            how="left",
+            nulls_equal=True,
+            maintain_order="left",
+        )
         .with_columns(
             is_entering_need=pl.when(is_fall).then("is_beyond_students").otherwise(pl.lit(value=False)),
             is_persistent=pl.when(pl.col("is_found") & pl.col("has_before"))
@@ -77,8 +83,10 @@ def _with_window_before(rows: pl.DataFrame) -> pl.DataFrame:
     )
     was = rows.select(*CLASS, "measure", was_found="is_found").rename({"benchmark_window": "before"})
     return (
-        rows.join(windows, on=[*WINDOW, "measure"])
-        .join(was, on=["district_id", "school_year", "before", "class_id", "measure"], how="left")
+        rows.join(windows, on=[*WINDOW, "measure"], how="left", maintain_order="left")
+        .join(
+            was, on=["district_id", "school_year", "before", "class_id", "measure"], how="left", maintain_order="left"
+        )
         .with_columns(has_before=pl.col("before").is_not_null())
     )
 
