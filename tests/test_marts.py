@@ -107,6 +107,12 @@ def decision(**given):
         "p_grade_above": 1.0,
         "grade_coverage": 0.9722,
         "p_above_peers": 0.9998,
+        "is_evaluable": True,
+        "prior": "two_level",
+        "prior_from": "district_grade",
+        "is_flagged": True,
+        "severity": "suspect",
+        "is_district_wide": False,
         "level": "CLASSROOM",
         "reason": "class_above",
     }
@@ -158,6 +164,22 @@ def test_fall_says_who_arrived():
     assert arrived not in reason(benchmark_window="fall", tested=0)
 
 
+def test_a_small_class_is_told_what_its_school_says():
+    small = {"reason": "few_tested", "level": "TOO_SMALL"}
+    assert "is probably above 20 %." in reason(**small, pooled_level="WATCH")
+    assert "is probably not above 20 %." in reason(**small, pooled_level="STUDENT")
+    assert "Nobody in its grade" in reason(**small, pooled_level="NONE")
+    assert "Its grade" not in reason(**small, pooled_level=None)
+
+
+def test_severity_and_the_district_are_said_only_of_what_is_about_classes():
+    told = {"severity": "classwide_severe", "is_district_wide": True}
+    assert "support for the whole class comes first" in reason(**told)
+    assert "first check the cut and the curriculum" in reason(**told)
+    for level in ("STUDENT", "WATCH", "SYSTEM_DATA"):
+        assert "curriculum" not in reason(**told, level=level) and "comes first" not in reason(**told, level=level)
+
+
 def every_decision():
     """Every rule with every window, cut and size of class that changes the words, and the nulls that come with it."""
     sizes = (
@@ -165,6 +187,9 @@ def every_decision():
         {"enrolled": 0, "tested": 0, "in_need": 0, "coverage": None, "bound_low": None, "bound_high": None},
         {"tested": 0, "in_need": 0, "coverage": 0.0},
         {"p_above_peers": None},
+        {"severity": "classwide_severe", "is_district_wide": True, "pooled_level": "WATCH"},
+        {"severity": None, "is_district_wide": None, "pooled_level": "NONE"},
+        {"pooled_level": "STUDENT"},
         {"p_grade_above": None, "grade_tested": 0, "grade_in_need": 0, "p_above_peers": None},
     )
     nothing = dict.fromkeys(("need_share", "interval_low", "interval_high", "p_above", "p_above_peers"))

@@ -7,6 +7,7 @@ with worded as (
         format('{:.3f}', least(floor(1000 * p_grade_above) / 1000, 0.999)) as p_grade,
         format('{:.3f}', least(floor(1000 * p_above_peers) / 1000, 0.999)) as p_peers,
         if(in_need = 1, 'is', 'are') as verb,
+        level in ('CLASSROOM', 'CLASSROOM_OR_SYSTEM', 'SYSTEM', 'SYSTEM+CLASSROOM') as is_about_classes,
         case
             when regexp_full_match(need_cut, 'PR<[0-9]+') then
                 'below the ' || need_cut[4:]
@@ -67,7 +68,7 @@ select
         when 'grade_and_class_above' then
             format(
                 'In the whole grade {} of {} are (probability that its rate is above {}: {}), and this class stands above'
-                || ' the rest (probability {}): look at whole-class instruction across the grade, and in this class.',
+                || ' its grade (probability {}): look at whole-class instruction across the grade, and in this class.',
                 grade_in_need, grade_tested, threshold, p_grade, p_peers
             )
         when 'grade_above' then
@@ -109,6 +110,22 @@ select
         format(' In need ({}): {}; recommended Tier 2-3: {}.', coalesce(need_cut, 'cut rule'), in_need, recommended),
         ''
     )
+    || case
+        when reason <> 'few_tested' or pooled_level is null then ''
+        when pooled_level = 'WATCH' then format(' Its grade, or its school where that is small too, is probably above {}.', threshold)
+        when pooled_level = 'STUDENT' then format(' Its grade, or its school where that is small too, is probably not above {}.', threshold)
+        else ' Nobody in its grade, or in its school where that is small too, is in need.'
+    end
+    || if(
+        is_about_classes and severity = 'classwide_severe',
+        ' More than half of the class, or its median student, is in need: support for the whole class comes first.',
+        ''
+    )
+    || if(
+        is_about_classes and is_district_wide,
+        ' In most schools of the district the grade is so: first check the cut and the curriculum.',
+        ''
+    )
     || if(
         tested > 0 and benchmark_window = 'fall',
         ' Fall results describe who arrived, not this year''s instruction.',
@@ -126,7 +143,21 @@ select
     guidance_band,
     interval_low,
     interval_high,
+    is_evaluable,
+    prior,
+    prior_from,
+    prior_mean,
+    prior_strength,
+    school_strength,
+    reliability,
+    posterior_mean,
     p_above,
+    p_above_if_all_tested,
+    is_flagged,
+    is_participation_low,
+    class_median_below,
+    severity,
+    pooled_level,
     bound_low,
     bound_high,
     bound_verdict,
@@ -135,6 +166,9 @@ select
     grade_in_need,
     p_grade_above,
     grade_coverage,
-    p_above_peers
+    p_above_peers,
+    p_excess,
+    p_district_above,
+    is_district_wide
 from worded
 order by district_id, school_year, benchmark_window, measure, school_id, grade, class_id
