@@ -4,7 +4,7 @@ import polars as pl
 
 from schemas import projections
 from schemas.contract import Contract, field
-from schemas.projections import LEVELS, SEASONS
+from schemas.projections import ATTENTIONS, GROWTHS, LEVELS, SEASONS, TOPIC_BREADTHS
 
 
 class Mart(Contract):
@@ -39,7 +39,36 @@ class ClassroomFlag(Mart):
     guidance_band: pl.String = field("Colorado guidance by the raw share: <10, 10-20 or >20.")
     interval_low: pl.Float64 = field("Lower end of the 95 % interval of the need share.")
     interval_high: pl.Float64 = field("Upper end of the 95 % interval of the need share.")
+    is_evaluable: pl.Boolean = field("Enough tested, and enough of the enrolled, for a rule about a class.")
+    prior: pl.String = field(
+        "What the class is taken to share with others: two_level, one_level, full_bayes, pooled, fixed; jeffreys:"
+        " nothing, for a section that is not regular. Null with all that follows from it where not evaluable.",
+        isin=projections.PRIORS,
+    )
+    prior_from: pl.String = field(
+        "Whose classes set the prior: district_grade, district (all grades), home (all districts), policy or none."
+    )
+    prior_mean: pl.Float64 = field("Mean of the prior.")
+    prior_strength: pl.Float64 = field("How alike classes are, in students; with two levels, within a school-grade.")
+    school_strength: pl.Float64 = field("How alike school-grades are, in students; two levels only.")
+    reliability: pl.Float64 = field("Weight of the class's own share in its estimate: tested / (tested + strength).")
+    posterior_mean: pl.Float64 = field("Estimated need rate of the class.")
     p_above: pl.Float64 = field("Probability that the underlying need rate is above tau.")
+    p_above_if_all_tested: pl.Float64 = field(
+        "Probability that all enrolled together are above tau if the untested are missing at random."
+    )
+    is_flagged: pl.Boolean = field("Believed under the bound on false flags, probable enough and above tau itself.")
+    is_participation_low: pl.Boolean = field("Fewer tested than accountability expects, by default 95 %.")
+    class_median_below: pl.Boolean = field("The median student is below the class-need cut; null for vendor labels.")
+    severity: pl.String = field(
+        "By the raw share of an evaluable regular class: none, watch from tau_low on, suspect above tau,"
+        " classwide_severe above half or with its median below the cut.",
+        isin=projections.SEVERITIES,
+    )
+    pooled_level: pl.String = field(
+        "For a class too small: NONE, STUDENT or WATCH by its school-grade, else its school; null under 10 there too.",
+        isin=LEVELS,
+    )
     bound_low: pl.Float64 = field("Need share if no untested student were in need.")
     bound_high: pl.Float64 = field("Need share if every untested student were in need.")
     bound_verdict: pl.String = field("above, not_above or ambiguous, whatever the untested are.")
@@ -50,8 +79,28 @@ class ClassroomFlag(Mart):
     p_grade_above: pl.Float64 = field("Probability that the need rate of the school's grade is above tau.")
     grade_coverage: pl.Float64 = field("Coverage of the school's grade over all its classes.")
     p_above_peers: pl.Float64 = field(
-        "Probability that this class is above the rest of its grade, else of the district."
+        "Probability that this class is above its school-grade; with one level, above its rest, else the district's."
     )
+    p_excess: pl.Float64 = field("Probability that it is more than 10 points above its school-grade; two levels only.")
+    p_district_above: pl.Float64 = field("Probability that the district's rate in the grade is above tau.")
+    is_district_wide: pl.Boolean = field(
+        "So is the district, and more than half of its schools: first check the cut and the curriculum."
+    )
+    is_entering_need: pl.Boolean = field("Found in fall: it describes who arrived, not this year's instruction.")
+    matched: pl.Int64 = field("Tested students with a fall level that enough students of other classes share.")
+    observed: pl.Int64 = field("Of the matched, in need now; null with too few matched, or in fall.")
+    expected: pl.Float64 = field("As many as their fall levels led to in other classes of the district and grade.")
+    ratio: pl.Float64 = field("Observed of expected.")
+    p_at_least: pl.Float64 = field("Exact probability of at least so many, if the class went as the others did.")
+    growth_excess: pl.String = field("more, as_expected or fewer than expected from fall.", isin=GROWTHS)
+    is_persistent: pl.Boolean = field("Flagged in this window and the one before; null where one of them cannot say.")
+    is_grade_persistent: pl.Boolean = field("The grade is a system matter in two of three years; null where not known.")
+    is_concordant: pl.Boolean = field("Another measure flags the class as well; null where no other can say.")
+    attention: pl.String = field("act: recommended action; look: a single flag; none.", isin=ATTENTIONS)
+    topic_breadth: pl.String = field(
+        "Strands that stand out: none, one, several, most or unknown.", isin=TOPIC_BREADTHS
+    )
+    topics: pl.String = field("Names of these strands, separated by `; `.")
 
     class Config:
         unique = ["district_id", "school_year", "benchmark_window", "measure", "class_id"]

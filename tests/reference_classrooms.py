@@ -118,10 +118,9 @@ def two_level_posteriors(counts: list[tuple[int, int]], mean: float, class_stren
     def share_above(y: int, n: int, limit) -> float:
         def chance(x: float) -> float:
             m, rest = special.expit(x), special.expit(-x)
-            at = limit(m)
-            return (
-                float(special.betainc(rest * class_strength + n - y, m * class_strength + y, 1 - at)) if at < 1 else 0.0
-            )
+            if m < 1e-12 or limit(m) >= 1:
+                return 0.0  # to 1e-10: no class is above a school where nobody is in need
+            return float(special.betaincc(m * class_strength + y, rest * class_strength + n - y, limit(m)))
 
         return average(chance)
 

@@ -171,7 +171,7 @@ def test_only_what_persists_or_is_severe_asks_to_act():
         b        | winter           | CLASSROOM    | suspect
         c        | winter           | CLASSROOM    | classwide_severe
         d        | winter           | SYSTEM       | watch
-        e        | winter           | WATCH        | suspect
+        e        | winter           | WATCH        | classwide_severe
         f        | winter           | STUDENT      |
         g        | winter           | LOW_COVERAGE |
         h        | winter           | SYSTEM_DATA  | classwide_severe

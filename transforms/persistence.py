@@ -29,7 +29,8 @@ def persistence(decisions: pl.DataFrame, earlier: pl.DataFrame | None = None) ->
     A class is flagged that ``is_flagged`` marks, where the data allow a decision. A window says nothing of a later
     one: a fall flag stays a single flag. Consecutive are two windows of the year between which the district has no
     third for the measure. Years are compared window by window, fall with fall. What another window, year or measure
-    could not say leaves null, unless the answer is certain without it.
+    could not say leaves null, unless the answer is certain without it. Single flags ask to look; only what persists or is
+    ``classwide_severe`` asks to act.
 
     Args:
         decisions: ``ClassDecision`` rows of every window of a school year.
@@ -40,8 +41,8 @@ def persistence(decisions: pl.DataFrame, earlier: pl.DataFrame | None = None) ->
         is_found=pl.when(~cannot_say).then(pl.col("is_flagged").fill_null(value=False)),
         is_beyond_students=pl.when(~cannot_say).then(pl.col("level").is_in(FLAGS)),
     )
-    is_severe = ((pl.col("severity") == "classwide_severe") & ~cannot_say).fill_null(value=False)
-    acts = pl.col("is_persistent").fill_null(value=False) | is_severe
+    is_severe = (pl.col("severity") == "classwide_severe").fill_null(value=False)
+    acts = pl.col("is_beyond_students") & (pl.col("is_persistent").fill_null(value=False) | is_severe)
     is_fall = pl.col("benchmark_window") == "fall"
     return (
         _with_window_before(rows)
