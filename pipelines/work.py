@@ -89,6 +89,7 @@ class Outcome:
                 "refused": sum(len(load.refused) for load in self.loads.values()),
                 "seen_before": sum(load.unchanged_files for load in self.loads.values()),
                 "still_held": sum(load.still_held for load in self.loads.values()),
+                "removed_from_archive": sum(load.removed_files for load in self.loads.values()),
             },
             "rows": {name: sum(int(str(row[name] or 0)) for row in rows) for name in counted},
             "updated": [f"{district} {year}" for district, year in self.refreshed.updated],
