@@ -197,6 +197,8 @@ class DistrictPolicy(_Policy):
     archive_days_after_year: int | None = Field(default=None, ge=0)
     """Days after the end of its school year for which a loaded file stays in the archive; absent: until somebody
     deletes it, because no file is destroyed that nobody asked to destroy (decision 7)."""
+    own_warehouse: bool = False
+    """Whether a run also publishes `warehouse/<district>.duckdb`, with this district's rows alone."""
     year_starts_month: int = Field(default=7, ge=1, le=12)
     windows: tuple[Window, ...] = ()
     no_school_days: tuple[date, ...] = ()
