@@ -120,6 +120,8 @@ class Loader:
                 ledger = self.log.ledger_rows([district_id])
             report.rows += self._retry_parked(reader, ledger, aliases, renew)
             report.removed_files = self._remove_past(district_id, policy)
+            if report.rows:
+                self.log.pack(district_id, renew)
         return report
 
     def waiting(self, district_id: str) -> dict[str, int]:
