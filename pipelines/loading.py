@@ -6,19 +6,20 @@ import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from datetime import UTC, date, datetime
+from datetime import UTC, datetime
 from pathlib import Path
 
 import polars as pl
 
 from pipelines.reading import Aliases, HeldFile, KnownFile, Reader, know
+from pipelines.rules import policy_news, record_policy
 from schemas.exports import layouts
 from schemas.policy import DistrictPolicy, UnreadablePolicy
 from transforms.retention import past_retention
 from warehouse.archive import remove
 from warehouse.home import Home, fingerprint
 from warehouse.landing import Landed, Refused, discover
-from warehouse.log import Log
+from warehouse.log import Log, exports
 from warehouse.vault import KeySource, Vault, random_keys
 
 Progress = Callable[[str], None]
@@ -57,6 +58,8 @@ class LoadReport:
     """Of these, the held ones."""
     removed_files: int = 0
     """Archived files that the policy no longer keeps."""
+    rules: int = 0
+    """Policies and calendars that are new on record."""
 
     def files(self, status: str) -> int:
         """Files that got this status in this run."""
@@ -78,7 +81,7 @@ class Loader:
         """Load what landed for a district; students that were missing in the roster are looked for again.
 
         Raises:
-            UnreadablePolicy: the district has no usable policy; nothing is read.
+            UnreadablePolicy: the district has no usable policy, or it changes closed windows unasked; nothing is read.
             VaultError: another run held the district too long.
             HomeMismatch: the log was written with another secret.
         """
@@ -88,13 +91,14 @@ class Loader:
         with self.vault.lease(district_id) as renew:
             ledger = self.log.ledger_rows([district_id])
             self._same_secret(ledger)
+            report.rules = record_policy(self.log, self.vault, self.secret, district_id, policy, ledger, self._now)
             aliases = read_aliases(self.home)
             landed, report.refused = discover(self.home.landing / district_id, district_id)
             files = sorted((know(each, aliases) for each in landed), key=lambda each: each.order)
             years = _bundle_years(reader, files)
             status = dict(ledger.sort("status").select("batch_id", "status").rows())  # once loaded, loaded
             held = dict(zip(ledger["batch_id"], ledger["held_against"], strict=True))
-            past = set(past_retention(ledger, policy, self._today(policy))["batch_id"])
+            past = set(self._past(ledger, policy)["batch_id"])
             for each in files:
                 renew()
                 progress(each.landed.name)
@@ -142,14 +146,16 @@ class Loader:
         batches = {know(each, aliases).batch_id for each in landed}
         new = {batch for batch in batches if status.get(batch) != "loaded" and held.get(batch) != against}
         found = {f"{batch}:{against}": attempts.get(batch, 0) for batch in new}
+        if news := policy_news(self.log, district_id, policy, ledger):
+            found[f"policy:{news}"] = 0
         return found | {f"{each.rule}:{hashlib.sha256(each.name.encode()).hexdigest()}": 0 for each in refused}
 
     def _now(self) -> datetime:
         stamp = self.vault.tick(int(self.clock().timestamp() * 1_000_000))
         return datetime.fromtimestamp(stamp / 1_000_000, UTC)
 
-    def _today(self, policy: DistrictPolicy) -> date:
-        return self.clock().astimezone(policy.zone).date()
+    def _past(self, ledger: pl.DataFrame, policy: DistrictPolicy) -> pl.DataFrame:
+        return past_retention(exports(ledger), policy, self.clock().astimezone(policy.zone).date())
 
     def _same_secret(self, ledger: pl.DataFrame) -> None:
         if ledger.filter(pl.col("home_fingerprint") != fingerprint(self.secret)).height:
@@ -185,8 +191,7 @@ class Loader:
 
     def _remove_past(self, district_id: str, policy: DistrictPolicy) -> int:
         """Remove archived files that the policy no longer keeps; their ledger rows stay. Returns how many."""
-        ledger = self.log.ledger_rows([district_id])
-        return remove(self.home, district_id, past_retention(ledger, policy, self._today(policy)).rows())
+        return remove(self.home, district_id, self._past(self.log.ledger_rows([district_id]), policy).rows())
 
     def _clear(self, files: Sequence[KnownFile], status: Mapping[str, str], refused: Sequence[Refused]) -> None:
         """Archives and workbooks leave the landing folder once everything in them is loaded."""

@@ -183,3 +183,9 @@ def test_a_removal_that_broke_off_is_finished_by_the_next_run(place: Place, monk
     assert len(removed(place.home, place.district)) == 2
     assert place.load().removed_files == 2
     assert place.home.archive.joinpath(place.district, RECORD).read_text().count("\n") == 2
+
+
+def test_how_files_are_kept_changes_no_window():
+    plain = DistrictPolicy(time_zone="America/Denver")
+    kept = DistrictPolicy(time_zone="America/Denver", archive_days_after_year=90, own_warehouse=True)
+    assert (plain.document, plain.ruling) == (kept.document, kept.ruling)

@@ -16,6 +16,8 @@ PACKED = ["natural_key", "export_at", "content_hash", "batch_id", "attempt"]
 """Order of packed sightings: the keys and contents of one fact lie side by side, and take no room twice."""
 MOST_PACKED = 6_000_000
 """Sightings of a district and family that are sorted at once, in some 3 GB; more stay as they were written."""
+POLICY = "policy"
+"""Layout under which a district's policy stands in the ledger."""
 
 
 class Log:
@@ -112,6 +114,11 @@ class Log:
 def loaded(ledger: pl.DataFrame) -> pl.DataFrame:
     """Readings that exist: `batch_id`, `attempt`, `layout`."""
     return ledger.filter(pl.col("status") == "loaded").select(*READING, "layout")
+
+
+def exports(ledger: pl.DataFrame) -> pl.DataFrame:
+    """Ledger rows of files that landed: all but those of policies."""
+    return ledger.filter(pl.col("layout").ne_missing(POLICY))
 
 
 def _in(districts: Sequence[str] | None) -> dict[str, Sequence[str]]:
