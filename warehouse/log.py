@@ -94,7 +94,7 @@ class Log:
 
         It pays where the exports repeat themselves, so that there are more than twice as many sightings as events, and
         where they have doubled since they were packed last, so that a sighting is rewritten a few times in all. Every
-        sighting stays: what was known at any time cannot change (decision 8). The caller holds the district's lease.
+        sighting stays: what was known at any time cannot change (decision 10). The caller holds the district's lease.
         """
         packed = []
         for family, events in self.families.items():
