@@ -11,6 +11,7 @@ from zoneinfo import ZoneInfo, available_timezones
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
+from schemas.exports import layouts
 from schemas.projections import SEASONS
 
 Season = Literal["fall", "winter", "spring"]
@@ -194,6 +195,10 @@ class DistrictPolicy(_Policy):
     source: str = "Defaults of the method."
     profile: Literal["default", "colorado"] = "default"
     landing: Literal["move", "keep"] = "move"
+    full_extracts: tuple[str, ...] = ()
+    """Layouts of which every file is a full extract: what two in a row lack is withdrawn (SEMANTICS 1.6)."""
+    confirmed_extracts: tuple[Annotated[str, Field(pattern="^[0-9a-f]{12,64}$")], ...] = ()
+    """Full extracts that may lack as much as they do, by the beginning of their batch id: withdrawn at once."""
     year_starts_month: int = Field(default=7, ge=1, le=12)
     windows: tuple[Window, ...] = ()
     no_school_days: tuple[date, ...] = ()
@@ -216,6 +221,11 @@ class DistrictPolicy(_Policy):
     def _coherent(self) -> "DistrictPolicy":
         if self.time_zone not in available_timezones():
             raise ValueError(f"time_zone {self.time_zone!r} is not an IANA time zone such as America/Denver")
+        for name in self.full_extracts:
+            if name not in layouts():
+                raise ValueError(f"full_extracts: no layout is called {name}; `tierline layouts` lists them")
+            if not layouts()[name].extract_within:
+                raise ValueError(f"full_extracts: files of {name} cannot be full extracts of tests")
         for rule in self.all_cuts:
             base = rule.class_base_rate
             if base is not None and base >= self.classes.tau:

@@ -6,7 +6,7 @@ from datetime import datetime
 import polars as pl
 
 from schemas.contract import columns
-from schemas.events import ALL_YEARS, FAMILIES, Note, ParkedRow, Sighting
+from schemas.events import ALL_YEARS, FAMILIES, ExtractGap, ExtractScope, Note, ParkedRow, Sighting
 from schemas.projections import IngestLedger, RejectedRow
 from warehouse.delta import Table
 from warehouse.home import Home
@@ -25,6 +25,8 @@ class Log:
             family: table(contract, ("district_id", "school_year"), family) for family, contract in FAMILIES.items()
         }
         self.sightings = table(Sighting, ("district_id", "family"))
+        self.extract_scopes = table(ExtractScope, ("district_id",))
+        self.extract_gaps = table(ExtractGap, ("district_id",))
         self.ledger = table(IngestLedger, ("district_id",))
         self.rejected = table(RejectedRow, ("district_id",))
         self.parked = table(ParkedRow, ("district_id",))
@@ -64,6 +66,14 @@ class Log:
             .join(loaded.lazy().select(READING), on=READING, how="semi")
         )
 
+    def extracts(self, districts: Sequence[str], loaded: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
+        """``ExtractScope`` and ``ExtractGap`` rows of loaded full extracts."""
+        scopes, gaps = (
+            table.scan(district_id=districts).join(loaded.lazy().select(READING), on=READING, how="semi").collect()
+            for table in (self.extract_scopes, self.extract_gaps)
+        )
+        return scopes, gaps
+
     def append(
         self,
         batch_id: str,
@@ -73,12 +83,16 @@ class Log:
         rejected: pl.DataFrame,
         parked: pl.DataFrame,
         notes: pl.DataFrame,
+        extract: tuple[pl.DataFrame, pl.DataFrame] | None = None,
     ) -> None:
         """Everything of one reading of a file but its ledger row; nothing of it is seen before that."""
         transaction = f"{batch_id}:{attempt}"
         for family, rows in facts.items():
             self.families[family].append(rows, transaction)
         self.sightings.append(sightings, transaction)
+        if extract is not None:
+            self.extract_scopes.append(extract[0], transaction)
+            self.extract_gaps.append(extract[1], transaction)
         self.rejected.append(rejected, transaction)
         self.parked.append(parked, transaction)
         self.notes.append(notes, transaction)
