@@ -64,11 +64,9 @@ def full_extract(
     scopes = stated.select(list(columns(ExtractScope))).unique()
     gaps = _gaps(parked, unread, stamp)
     years = stated["school_year"].unique().to_list()
-    found = vanished(
-        standing_tests(log, stamp.district_id, known, pl.col("layout") == stamp.layout, years),
-        *zip(log.extracts([stamp.district_id], known), (scopes, gaps), strict=True),
-        stated["natural_key"],
-    )
+    standing = standing_tests(log, stamp.district_id, known, pl.col("layout") == stamp.layout, years)
+    before = log.extracts([stamp.district_id], known)
+    found = vanished(standing, (before[0], scopes), (before[1], gaps), stated["natural_key"])
     if found.is_too_many and not is_confirmed:
         return FullExtract(waits_for=_too_many(found, stamp))
     counts = {"tests_vanished": found.tests, "tests_withdrawn": found.withdrawn}

@@ -231,8 +231,9 @@ class Reader:
             rejected,
             waiting.select(list(columns(ParkedRow))),
             _notes(parsed, changes, stamp),
-            extract.rows,
         )
+        if extract.rows is not None:
+            self.log.append_extract(stamp.batch_id, stamp.attempt, *extract.rows)
         counted = _counted(read, changes, binding.renamed, binding.new, extract.message)
         return counted | match | {**extract.counts, "school_years": _school_years(changes)}
 

@@ -154,7 +154,7 @@ def test_a_school_of_the_extract_before_is_in_scope_once(place: Place):
     load(place, DAYS[0], *elm, *oak)
     held = load(place, DAYS[1], *elm)
     assert (held["status"], held["held_rule"]) == ("held", "tests_vanished")
-    assert "all tests of 1 schools" in str(held["message"])
+    assert "2 of 22 tests" in str(held["message"]) and "all tests of 1 schools" in str(held["message"])
     assert load(place, DAYS[2], *elm, oak[0])["tests_vanished"] == 1
     assert load(place, DAYS[3], *elm, oak[0])["tests_withdrawn"] == 1
     assert students(place) == {*TWENTY, 31}
@@ -164,6 +164,13 @@ def test_a_school_that_only_changed_its_name_has_not_vanished(place: Place):
     load(place, DAYS[0], *rows_of(TWENTY))
     row = load(place, DAYS[1], *rows_of(TWENTY, school="Elm Elementary"))
     assert (row["status"], row["tests_vanished"]) == ("loaded", 0)
+
+
+def test_a_school_has_vanished_though_one_of_its_students_has_a_rejected_row(place: Place):
+    elm, oak = rows_of(TWENTY), rows_of([31, 32], school="Oak")
+    load(place, DAYS[0], *elm, *oak)
+    held = load(place, DAYS[1], *elm, map_row("31", "high", school="Oak"))
+    assert (held["status"], "all tests of 1 schools" in str(held["message"])) == ("held", True)
 
 
 # Order of arrival

@@ -123,27 +123,23 @@ def vanished(
         keys: Natural keys the extract states.
     """
     known, own = extracts
-    standing = tests.join(withdrawn(tests, known, gaps[0]), on=TEST, how="anti")
-    unseen = standing.filter(~pl.col("natural_key").is_in(keys.implode()))
-    together = (unseen, pl.concat(extracts), pl.concat(gaps))
-    here = ["export_at", *SCOPE]
-    cells = covered(together[1]).join(own, on=here, how="semi").join(
-        own.select(CELL).unique().with_columns(is_own=pl.lit(value=True)), on=CELL, how="left", nulls_equal=True
-    )  # fmt: skip
-    lost = lacking(*together).join(own, on="export_at", how="semi").with_columns(is_lost=pl.lit(value=True))
-    by_school = (
-        standing.join(cells.select(*CELL, "is_own"), on=CELL, nulls_equal=True)
-        .join(lost.select(*TEST, "is_lost"), on=TEST, how="left")
-        .group_by(*CELL, "is_own")
-        .agg(tests=pl.len(), lost=pl.col("is_lost").sum())
+    standing = tests.join(withdrawn(tests, known, gaps[0]), on=TEST, how="anti").with_columns(
+        is_stated=pl.col("natural_key").is_in(keys.implode())
     )
-    is_gone = pl.col("is_own").is_null() & (pl.col("lost") == pl.col("tests"))
+    together = (standing.filter(~pl.col("is_stated")), pl.concat(extracts), pl.concat(gaps))
+    cells = covered(together[1]).join(own, on=[*SCOPE, "export_at"], how="semi").select(CELL)
+    lost = lacking(*together).join(own, on="export_at", how="semi").select(*TEST, is_lost=pl.lit(value=True))
+    by_school = (
+        standing.join(cells, on=CELL, how="semi", nulls_equal=True)
+        .join(lost, on=TEST, how="left")
+        .group_by(CELL)
+        .agg(pl.col("is_stated").any(), tests=pl.len(), lost=pl.col("is_lost").sum())
+        .join(own.select(*CELL, is_own=pl.lit(value=True)).unique(), on=CELL, how="left", nulls_equal=True)
+    )
+    is_gone = pl.col("is_own").is_null() & ~pl.col("is_stated") & (pl.col("lost") > 0)
     by_scope = by_school.group_by(SCOPE).agg(pl.col("tests", "lost").sum(), schools=is_gone.sum())
     lost_most = (pl.col("lost") > MOST_TESTS) & (pl.col("lost") * 100 > pl.col("tests") * MOST_PERCENT)
-    return Vanished(
-        in_scope=by_scope["tests"].sum(),
-        tests=by_scope["lost"].sum(),
-        withdrawn=withdrawn(*together).height,
-        schools=by_scope["schools"].sum(),
-        is_too_many=bool(by_scope.select((lost_most | (pl.col("schools") > 0)).any()).item()),
-    )
+    in_scope, tests_lost, schools, scopes_waiting = by_scope.select(
+        pl.col("tests", "lost", "schools").sum(), waiting=(lost_most | (pl.col("schools") > 0)).sum()
+    ).row(0)
+    return Vanished(in_scope, tests_lost, withdrawn(*together).height, schools, is_too_many=scopes_waiting > 0)

@@ -83,19 +83,20 @@ class Log:
         rejected: pl.DataFrame,
         parked: pl.DataFrame,
         notes: pl.DataFrame,
-        extract: tuple[pl.DataFrame, pl.DataFrame] | None = None,
     ) -> None:
         """Everything of one reading of a file but its ledger row; nothing of it is seen before that."""
         transaction = f"{batch_id}:{attempt}"
         for family, rows in facts.items():
             self.families[family].append(rows, transaction)
         self.sightings.append(sightings, transaction)
-        if extract is not None:
-            self.extract_scopes.append(extract[0], transaction)
-            self.extract_gaps.append(extract[1], transaction)
         self.rejected.append(rejected, transaction)
         self.parked.append(parked, transaction)
         self.notes.append(notes, transaction)
+
+    def append_extract(self, batch_id: str, attempt: int, scopes: pl.DataFrame, gaps: pl.DataFrame) -> None:
+        """What one reading of a full extract speaks of; not seen before its ledger row either."""
+        self.extract_scopes.append(scopes, f"{batch_id}:{attempt}")
+        self.extract_gaps.append(gaps, f"{batch_id}:{attempt}")
 
     def record(self, row: Mapping[str, object]) -> None:
         """Write a ledger row: from now on its batch exists."""
