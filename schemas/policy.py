@@ -188,8 +188,20 @@ def _years(value: Any) -> Any:
     return tuple(str(each) for each in value) if isinstance(value, list) else value
 
 
-_NOT_DATED = frozenset({"windows", "no_school_days", "landing", "valid_from", "retroactive", "reason"})
-"""Settings that are no part of a dated policy: calendars go by school year, the rest says how files are kept."""
+_NOT_DATED = frozenset(
+    {
+        "windows",
+        "no_school_days",
+        "landing",
+        "full_extracts",
+        "confirmed_extracts",
+        "valid_from",
+        "retroactive",
+        "reason",
+    }
+)
+"""Settings that are no part of a dated policy: calendars go by school year, the rest says how files are taken and
+kept."""
 
 
 def _json(document: dict[str, Any]) -> str:
