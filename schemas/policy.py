@@ -188,20 +188,11 @@ def _years(value: Any) -> Any:
     return tuple(str(each) for each in value) if isinstance(value, list) else value
 
 
-_NOT_DATED = frozenset(
-    {
-        "windows",
-        "no_school_days",
-        "landing",
-        "full_extracts",
-        "confirmed_extracts",
-        "valid_from",
-        "retroactive",
-        "reason",
-    }
-)
-"""Settings that are no part of a dated policy: calendars go by school year, the rest says how files are taken and
-kept."""
+_KEEPING = frozenset({"landing", "archive_days_after_year", "own_warehouse"})
+_TAKING = frozenset({"full_extracts", "confirmed_extracts"})
+_NOT_DATED = _KEEPING | _TAKING | {"windows", "no_school_days", "valid_from", "retroactive", "reason"}
+"""Settings that are no part of a dated policy: calendars go by school year, the rest says how files are taken
+and kept."""
 
 
 def _json(document: dict[str, Any]) -> str:
@@ -223,6 +214,11 @@ class DistrictPolicy(_Policy):
     """Layouts of which every file is a full extract: what two in a row lack is withdrawn (SEMANTICS 1.6)."""
     confirmed_extracts: tuple[Annotated[str, Field(pattern="^[0-9a-f]{12,64}$")], ...] = ()
     """Full extracts that may lack as much as they do, by the beginning of their batch id: withdrawn at once."""
+    archive_days_after_year: int | None = Field(default=None, ge=0)
+    """Days after the end of its school year for which a loaded file stays in the archive; absent: until somebody
+    deletes it, because no file is destroyed that nobody asked to destroy (decision 7)."""
+    own_warehouse: bool = False
+    """Whether a run also publishes `warehouse/<district>.duckdb`, with this district's rows alone."""
     year_starts_month: int = Field(default=7, ge=1, le=12)
     windows: tuple[Window, ...] = ()
     no_school_days: tuple[date, ...] = ()
