@@ -14,7 +14,7 @@ from zoneinfo import ZoneInfo, available_timezones
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
-from schemas.exports import measures
+from schemas.exports import layouts, measures
 from schemas.projections import SEASONS
 
 Season = Literal["fall", "winter", "spring"]
@@ -270,8 +270,10 @@ def _years(value: Any) -> Any:
 
 
 _KEEPING = frozenset({"landing", "archive_days_after_year", "own_warehouse"})
-_NOT_DATED = _KEEPING | {"windows", "no_school_days", "valid_from", "retroactive", "reason"}
-"""Settings that are no part of a dated policy: calendars go by school year, the rest says how files are kept."""
+_TAKING = frozenset({"full_extracts", "confirmed_extracts"})
+_NOT_DATED = _KEEPING | _TAKING | {"windows", "no_school_days", "valid_from", "retroactive", "reason"}
+"""Settings that are no part of a dated policy: calendars go by school year, the rest says how files are taken
+and kept."""
 
 
 def _json(document: dict[str, Any]) -> str:
@@ -289,6 +291,10 @@ class DistrictPolicy(_Policy):
     reason: str | None = None
     profile: Literal["default", "colorado"] = "default"
     landing: Literal["move", "keep"] = "move"
+    full_extracts: tuple[str, ...] = ()
+    """Layouts of which every file is a full extract: what two in a row lack is withdrawn (SEMANTICS 1.6)."""
+    confirmed_extracts: tuple[Annotated[str, Field(pattern="^[0-9a-f]{12,64}$")], ...] = ()
+    """Full extracts that may lack as much as they do, by the beginning of their batch id: withdrawn at once."""
     archive_days_after_year: int | None = Field(default=None, ge=0)
     """Days after the end of its school year for which a loaded file stays in the archive; absent: until somebody
     deletes it, because no file is destroyed that nobody asked to destroy (decision 7)."""
@@ -321,6 +327,11 @@ class DistrictPolicy(_Policy):
     def _coherent(self) -> "DistrictPolicy":
         if self.time_zone not in available_timezones():
             raise ValueError(f"time_zone {self.time_zone!r} is not an IANA time zone such as America/Denver")
+        for name in self.full_extracts:
+            if name not in layouts():
+                raise ValueError(f"full_extracts: no layout is called {name}; `tierline layouts` lists them")
+            if not layouts()[name].extract_within:
+                raise ValueError(f"full_extracts: files of {name} cannot be full extracts of tests")
         for rule in self.all_cuts:
             base = rule.class_base_rate
             if base is not None and base >= self.classes.tau and not self.classes.norm_adjust:

@@ -431,6 +431,10 @@ class IngestLedger(Contract):
     facts_unchanged: pl.Int64 = field("Facts known with the same content.")
     facts_empty: pl.Int64 = field("Slots without a fact.")
     facts_rejected: pl.Int64 = field("Slots that could not be read.")
+    tests_vanished: pl.Int64 = field(
+        "Tests that stood in the scopes of a declared full extract and are not in it; null where it is none."
+    )
+    tests_withdrawn: pl.Int64 = field("Tests that stood before the full extract was loaded and do not after.")
     match_column: pl.String = field("Header of the id column that matched the roster best.")
     match_id_type: pl.String = field("Known id type it matched.")
     match_rate: pl.Float64 = field("Share of the file's students found in the roster by it.")
