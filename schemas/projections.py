@@ -20,10 +20,23 @@ LEVELS = (
     "TOO_SMALL",
     "SYSTEM_DATA",
 )
+CYCLE_STATES = ("open", "overdue", "closed", "abandoned")
+NEXT_STEPS = (
+    "exit_or_regroup",
+    "continue",
+    "intensify_one_element",
+    "change_intervention",
+    "change_group_plan",
+    "fix_delivery",
+    "record_delivery",
+    "collect_data",
+    "set_goal",
+)
+POINT_RULES = ("change_instruction", "raise_goal", "continue")
+CONCLUSIONS = ("adequate", "questionable", "poor")
+"""Responses that say something about the child."""
 RESPONSES = (
-    "adequate",
-    "questionable",
-    "poor",
+    *CONCLUSIONS,
     "dose_unknown",
     "insufficient_dose",
     "insufficient_data",
@@ -180,13 +193,22 @@ class Cycle(Projection):
     held_minutes: pl.Float64 = field("Minutes held; null where any held session lacks them.")
     delivery_share: pl.Float64 = field("Sessions held of those planned; null where none was planned.")
     fidelity_share: pl.Float64 = field("Mean fidelity of held sessions; null where never observed.")
+    adequate: pl.Int64 = field("Members whose response is adequate.", nullable=False)
+    questionable: pl.Int64 = field("Members whose response is questionable.", nullable=False)
+    poor: pl.Int64 = field("Members whose response is poor.", nullable=False)
+    concluded: pl.Int64 = field("Members with one of these three: the n of the group rule.", nullable=False)
+    excluded: pl.Int64 = field("Members about whom nothing is concluded.", nullable=False)
+    is_group_plan_first: pl.Boolean = field(
+        "At least half of the concluded members respond poorly: change the group's plan before a student's; "
+        "null where too few are concluded."
+    )
 
     class Config:
         unique = ["district_id", "school_year", "school_id", "cycle_id"]
 
 
 class CycleOutcome(Projection):
-    """What a cycle did for one student. One row per cycle and student."""
+    """What a cycle did for one student. One row per cycle of a school and student."""
 
     cycle_id: pl.String = field("Cycle.", nullable=False)
     subject_key: pl.String = field("Student.", nullable=False)
@@ -202,6 +224,7 @@ class CycleOutcome(Projection):
     attended_sessions: pl.Int64 = field("Of these, attended; null where attendance was not recorded.")
     planned_minutes: pl.Float64 = field("Minutes planned while a member; null where not known.")
     attended_minutes: pl.Float64 = field("Minutes attended; null where any attended session lacks them.")
+    assumed_sessions: pl.Int64 = field("Attended sessions whose minutes policy assumed.", nullable=False)
     delivery_share: pl.Float64 = field("Held of planned.")
     attendance_share: pl.Float64 = field("Attended of held.")
     dose_share: pl.Float64 = field("Minutes attended of minutes planned; null where either is not known.")
@@ -215,21 +238,25 @@ class CycleOutcome(Projection):
         "The last two probe days reach the goal; null below two probes or no goal."
     )
     goal_slope: pl.Float64 = field("Slope from baseline to goal, per week.")
-    slope: pl.Float64 = field("OLS slope of the probes, per week.")
+    slope: pl.Float64 = field("Slope of the probes per week: OLS, or Theil-Sen where policy says so.")
     p_slope_at_least_goal: pl.Float64 = field("Probability that the slope is at least the goal slope.")
-    peer_slope: pl.Float64 = field("Expected slope of peers; null where no norm exists.")
+    peer_slope: pl.Float64 = field(
+        "Median slope of the student's grade in other closed cycles of the measure; null below 10 such cycles."
+    )
     response: pl.String = field("Response class.", isin=RESPONSES)
     reason: pl.String = field("Rule that decided the response class.")
+    next_step: pl.String = field("What the response asks for (METHOD 2.4).", isin=NEXT_STEPS)
 
     class Config:
-        unique = ["district_id", "school_year", "cycle_id", "subject_key"]
+        unique = ["district_id", "school_year", "school_id", "cycle_id", "subject_key"]
 
 
 class Progress(Projection):
-    """Slope of the probes and its error. One row per cycle, student and measure."""
+    """Slope of the probes and its error. One row per cycle of a school, student and measure."""
 
     cycle_id: pl.String = field("Cycle.", nullable=False)
     subject_key: pl.String = field("Student.", nullable=False)
+    school_id: pl.String = field("School.")
     measure: pl.String = field("Progress-monitoring measure.", nullable=False)
     probes: pl.Int64 = field("Days with a probe; several of one day count by their median.")
     first_on: pl.Date = field("First probe day.")
@@ -239,12 +266,23 @@ class Progress(Projection):
     slope_standard_error: pl.Float64 = field("Standard error of the slope; null below 3 probe days.")
     slope_low: pl.Float64 = field("Lower end of the 95 % t interval.")
     slope_high: pl.Float64 = field("Upper end of the 95 % t interval.")
+    theil_sen_slope: pl.Float64 = field("Median slope of all pairs of probe days, per week; null below 2.")
+    theil_sen_intercept: pl.Float64 = field("Theil-Sen score at the start of the cycle.")
+    theil_sen_low: pl.Float64 = field("Lower end of Sen's 95 % interval.")
+    theil_sen_high: pl.Float64 = field("Upper end of Sen's 95 % interval.")
+    is_outlier_sensitive: pl.Boolean = field(
+        "The two slopes differ by more than one standard error; null below 3 probe days."
+    )
     goal_slope: pl.Float64 = field("Slope from baseline to goal, per week.")
     p_slope_at_least_goal: pl.Float64 = field("Probability that the slope is at least the goal slope.")
     slope_status: pl.String = field("none, descriptive, provisional or decision, by number of probe days.")
+    point_rule: pl.String = field(
+        "What the last four points against the aim line say; reported, never decisive. Null without an aim line.",
+        isin=POINT_RULES,
+    )
 
     class Config:
-        unique = ["district_id", "school_year", "cycle_id", "subject_key", "measure"]
+        unique = ["district_id", "school_year", "school_id", "cycle_id", "subject_key", "measure"]
 
 
 class ClassDecision(Projection):

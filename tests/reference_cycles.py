@@ -185,6 +185,10 @@ def _reference_outcome(
     def is_member(on: date) -> bool:
         return any(begin <= on and (to is None or on <= to) for begin, to in stays)
 
+    def is_planned_for(on: date) -> bool:
+        stayed = close is not None and stays[-1][1] is not None and stays[-1][1] >= close
+        return is_member(on) or (stayed and on >= stays[-1][0])
+
     mine = [r for r in rows if r["family"] == "session" and r["event_type"] not in ("ProbeScored", "EvidenceNoted")]
     mine = [row for row in mine if row.get("tutor_key") is None and _belongs(rows, cycles, row, name)]
     kinds: dict[str, dict[str, Any]] = {}
@@ -204,7 +208,7 @@ def _reference_outcome(
     out: dict[str, Any] = {}
     is_scheduled = any("SessionScheduled" in session for session in kinds.values())
     is_told = any(session["held"] or "SessionCancelled" in session for session in kinds.values())
-    here = [session for session in kinds.values() if is_member(session["on"])]
+    here = [session for session in kinds.values() if is_planned_for(session["on"])]
     if is_scheduled:
         due = [s for s in here if "SessionScheduled" in s and (close or s["on"] <= known)]
         minutes = [s["SessionScheduled"].get("planned_minutes") or cycle["session_minutes"] for s in due]
@@ -218,7 +222,11 @@ def _reference_outcome(
         out["planned_minutes"] = plan * cycle["session_minutes"] if plan and cycle["session_minutes"] else None
     held_here = [session for session in here if session["held"]]
     out["held_sessions"] = len(held_here) if is_told else None
-    marks = [(*session["marks"][who], session["held"]) for session in here if who in session["marks"]]
+    marks = [
+        (*session["marks"][who], session["held"])
+        for session in kinds.values()
+        if who in session["marks"] and is_member(session["on"])
+    ]
     came = [(mark, minutes) for mark, minutes, _ in marks if mark in ("present", "partial")]
     is_unclear = any(mark == "unknown" and is_held for mark, _, is_held in marks)
     is_taken = any(mark != "unknown" for mark, _, _ in marks)
