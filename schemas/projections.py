@@ -285,6 +285,45 @@ class Progress(Projection):
         unique = ["district_id", "school_year", "school_id", "cycle_id", "subject_key", "measure"]
 
 
+class ResponderRate(Projection):
+    """Students who responded. One row per school year, tier of support, and intervention or concept."""
+
+    by: pl.String = field(
+        "What the row counts: intervention or concept.", isin=["intervention", "concept"], nullable=False
+    )
+    name: pl.String = field("The intervention or concept; null where the cycle names none.")
+    tier: pl.Int8 = field("Tier of the support.")
+    progression_place: pl.Int64 = field("Place of the concept on the district's progression; null where it names none.")
+    cycles: pl.Int64 = field("Cycles.", nullable=False)
+    abandoned_cycles: pl.Int64 = field("Of these, abandoned.", nullable=False)
+    students: pl.Int64 = field("Students in them, each once.", nullable=False)
+    outcomes: pl.Int64 = field("Student outcomes, one per cycle and student.", nullable=False)
+    abandoned_outcomes: pl.Int64 = field("Of these, in abandoned cycles: counted below as all others.", nullable=False)
+    open_outcomes: pl.Int64 = field("Of these, excluded because the cycle is open.", nullable=False)
+    overdue_outcomes: pl.Int64 = field("Of these, excluded because the cycle is overdue.", nullable=False)
+    ended: pl.Int64 = field("Of these, in cycles that are closed or abandoned.", nullable=False)
+    dose_unknown: pl.Int64 = field("Of the ended, excluded because the dose is not known.", nullable=False)
+    insufficient_dose: pl.Int64 = field("Of the ended, excluded because too little was delivered.", nullable=False)
+    insufficient_data: pl.Int64 = field("Of the ended, excluded because there are too few probes.", nullable=False)
+    concluded: pl.Int64 = field("Of the ended, with a conclusion: the n of the rate.", nullable=False)
+    adequate: pl.Int64 = field("Of these, adequate: the responders.", nullable=False)
+    questionable: pl.Int64 = field("Of these, questionable.", nullable=False)
+    poor: pl.Int64 = field("Of these, poor.", nullable=False)
+    responder_share: pl.Float64 = field("Adequate of concluded; null where nothing is concluded.")
+    interval_low: pl.Float64 = field("Lower end of its 95 % Jeffreys interval.")
+    interval_high: pl.Float64 = field("Upper end of its 95 % Jeffreys interval.")
+    ended_share: pl.Float64 = field(
+        "Adequate of all ended outcomes, with a conclusion or without: the least it can be."
+    )
+    is_comparable: pl.Boolean = field("Enough is concluded to compare the rate with others.", nullable=False)
+    withheld_reason: pl.String = field(
+        "Why the rate is not shown, such as `fewer_than_10_concluded`; null where it is."
+    )
+
+    class Config:
+        unique = ["district_id", "school_year", "by", "name", "tier"]
+
+
 class ClassDecision(Projection):
     """Is it the student, the classroom, the system, or too little data? One row per class, measure and window."""
 
@@ -380,6 +419,7 @@ PROJECTIONS: tuple[type[Projection], ...] = (
     Cycle,
     CycleOutcome,
     Progress,
+    ResponderRate,
     ClassDecision,
     SchoolSignal,
     QualityResult,
