@@ -20,10 +20,12 @@ from schemas.projections import (
     ClassMembership,
     Cycle,
     CycleOutcome,
+    InterventionEffect,
     NeedLevel,
     Progress,
     Projection,
     QualityResult,
+    ResponderRate,
     SchoolSignal,
     ScreeningResult,
     TierPlacement,
@@ -31,8 +33,10 @@ from schemas.projections import (
 )
 from transforms.classrooms import class_decisions
 from transforms.cycles import cycle_tables
+from transforms.effects import intervention_effects
 from transforms.membership import class_memberships
 from transforms.placement import need_levels, tier_placements
+from transforms.responses import grades_of, responder_rates
 from transforms.screening import screening_results
 from transforms.signals import school_signals
 from transforms.windows import window_rules
@@ -53,9 +57,11 @@ READS: dict[type[Projection], tuple[str, ...]] = {
     ClassMembership: _CLASSES,
     NeedLevel: _CLASSES,
     TierPlacement: (*_CLASSES, "plan"),
-    Cycle: _CYCLES,
-    CycleOutcome: _CYCLES,
+    Cycle: (*_CLASSES, *_CYCLES),
+    CycleOutcome: (*_CLASSES, *_CYCLES),
     Progress: _CYCLES,
+    ResponderRate: (*_CLASSES, *_CYCLES),
+    InterventionEffect: (*_CLASSES, *_CYCLES),
     ClassDecision: _CLASSES,
     SchoolSignal: _ALL,
     QualityResult: _ALL,
@@ -188,7 +194,7 @@ def compute(
     placements = tier_placements(
         needs.lazy(), tests.lazy(), memberships.lazy(), windows.lazy(), facts, policies
     ).collect()
-    cycles = cycle_tables(facts, policies)
+    cycles = cycle_tables(facts, policies, grades_of(memberships, needs))
     tables: dict[type[Projection], pl.DataFrame] = {
         WindowRule: windows,
         ScreeningResult: tests,
@@ -198,6 +204,8 @@ def compute(
         Cycle: cycles.cycle,
         CycleOutcome: cycles.cycle_outcome,
         Progress: cycles.progress,
+        ResponderRate: responder_rates(cycles.cycle.lazy(), cycles.cycle_outcome.lazy(), policies),
+        InterventionEffect: intervention_effects(tests, needs, cycles.cycle, cycles.cycle_outcome, policies),
     }
     return tables, cycles.finding
 

@@ -288,7 +288,7 @@ class Progress(Projection):
 class ResponderRate(Projection):
     """Students who responded. One row per school year, tier of support, and intervention or concept."""
 
-    by: pl.String = field(
+    kind: pl.String = field(
         "What the row counts: intervention or concept.", isin=["intervention", "concept"], nullable=False
     )
     name: pl.String = field("The intervention or concept; null where the cycle names none.")
@@ -321,7 +321,54 @@ class ResponderRate(Projection):
     )
 
     class Config:
-        unique = ["district_id", "school_year", "by", "name", "tier"]
+        unique = ["district_id", "school_year", "kind", "name", "tier"]
+
+
+class InterventionEffect(Projection):
+    """What an intervention is associated with. One row per intervention, tier, measure and pair of windows."""
+
+    intervention: pl.String = field("Intervention or programme; null where not named.")
+    tier: pl.Int8 = field("Tier of the support.")
+    measure: pl.String = field("Screening measure.", nullable=False)
+    before_window: pl.String = field("Window of the test before.", isin=SEASONS, nullable=False)
+    after_window: pl.String = field("Window of the test after.", isin=SEASONS, nullable=False)
+    students: pl.Int64 = field("Students served between the two tests, each once.", nullable=False)
+    mean_before: pl.Float64 = field("Their mean score before, in the unit of the measure.")
+    mean_after: pl.Float64 = field("Their mean score after.")
+    gain: pl.Float64 = field("Mean of their gains.")
+    gain_label: pl.String = field("`descriptive`: a gain compares with nobody.", isin=["descriptive"], nullable=False)
+    regression_students: pl.Int64 = field("Of them, in grades with 30 students tested twice.", nullable=False)
+    expected_regression: pl.Float64 = field("Mean gain of these by regression to the mean alone; null where unknown.")
+    gain_less_regression: pl.Float64 = field("Mean gain of these less that.")
+    norm_students: pl.Int64 = field("Of these, with a growth norm in the policy.", nullable=False)
+    norm_growth: pl.Float64 = field("Mean growth norm; null where the policy has none.")
+    gain_less_regression_and_norm: pl.Float64 = field("Mean gain less regression to the mean and the norm.")
+    method: pl.String = field(
+        "regression_discontinuity, matched, matched_and_adjusted or none: how others were compared.",
+        isin=["regression_discontinuity", "matched", "matched_and_adjusted", "none"],
+        nullable=False,
+    )
+    effect: pl.Float64 = field("Difference to comparable students, in standard deviations; null without a comparison.")
+    effect_standard_error: pl.Float64 = field("Its standard error.")
+    effect_low: pl.Float64 = field("Lower end of its 95 % interval.")
+    effect_high: pl.Float64 = field("Upper end of its 95 % interval.")
+    follows_cut_share: pl.Float64 = field("Served of those below the cut, or unserved of those above: the smaller.")
+    cut_students: pl.Int64 = field("Students near the cut.")
+    cut_refusal: pl.String = field(
+        "cut_unknown, cut_not_followed, too_few_at_the_cut or no_spread: why the cut makes no comparison."
+    )
+    pairs: pl.Int64 = field(
+        "Matched pairs: same measure, grade and windows, nearly the same score before.", nullable=False
+    )
+    baseline_g: pl.Float64 = field("Difference of the pairs before, in standard deviations (Hedges g).")
+    match_refusal: pl.String = field("too_few_pairs, no_spread or baseline_differs: why matching makes no comparison.")
+    statement: pl.String = field("The effect in words.", nullable=False)
+
+    class Config:
+        unique = [
+            *("district_id", "school_year", "intervention", "tier"),
+            *("measure", "before_window", "after_window"),
+        ]
 
 
 class ClassDecision(Projection):
@@ -420,6 +467,7 @@ PROJECTIONS: tuple[type[Projection], ...] = (
     CycleOutcome,
     Progress,
     ResponderRate,
+    InterventionEffect,
     ClassDecision,
     SchoolSignal,
     QualityResult,

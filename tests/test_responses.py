@@ -32,7 +32,7 @@ def rates(cycles, members, policies=POLICIES):
 
 def bridges(cycles, members, **given):
     rule = {"d1": DistrictPolicy(time_zone="America/Denver", responses=ResponseRule(**given))}
-    return rates(cycles, members, rule).row(by_predicate=pl.col("by") == "intervention", named=True)
+    return rates(cycles, members, rule).row(by_predicate=pl.col("kind") == "intervention", named=True)
 
 
 def test_the_rate_stands_on_outcomes_with_a_conclusion_and_shows_the_others():
@@ -75,7 +75,7 @@ def test_cycles_of_one_name_in_two_schools_are_two():
     members = (
         outcomes("c1", "adequate") + outcomes("c1", "poor", school_id="s2") + outcomes("c9", "poor", school_id=None)
     )
-    got = rates(cycles, members).filter(by="intervention")
+    got = rates(cycles, members).filter(kind="intervention")
     assert got.select("name", "cycles", "adequate", "poor").rows() == [("bridges", 2, 1, 1), ("other", 1, 0, 1)]
 
 
@@ -98,15 +98,15 @@ def test_concepts_stand_in_the_order_of_the_progression():
     cycles += [cycle("none", concept=None, intervention=None)]
     rule = ResponseRule(progression=("count", "add"))
     got = rates(cycles, [], {"d1": DistrictPolicy(time_zone="America/Denver", responses=rule)})
-    placed = got.filter(by="concept").select("name", "progression_place").rows()
+    placed = got.filter(kind="concept").select("name", "progression_place").rows()
     assert placed == [("add", 2), ("count", 1), ("zeta", None), (None, None)]
-    unnamed = got.filter(by="intervention")
+    unnamed = got.filter(kind="intervention")
     assert unnamed.select("name", "cycles", "progression_place").rows() == [(None, 4, None)]
 
 
 def test_tiers_of_support_are_kept_apart():
     cycles = [cycle("c1", tier=2), cycle("c2", tier=3), cycle("c3", tier=None)]
-    assert rates(cycles, []).filter(by="concept")["tier"].to_list() == [2, 3, None]
+    assert rates(cycles, []).filter(kind="concept")["tier"].to_list() == [2, 3, None]
 
 
 def test_no_cycles_are_no_rates():
@@ -137,7 +137,7 @@ def test_rates_are_those_of_a_count_by_hand_in_any_order(many, random):
     assert got.equals(rates(cycles, members))
     rows = got.with_columns(input_id=pl.lit("i")).select(columns(ResponderRate).keys())
     assert broken_rules(rows, ResponderRate).is_empty()
-    for row in got.filter(by="intervention").to_dicts():
+    for row in got.filter(kind="intervention").to_dicts():
         mine = [each for each in many if (each[0], each[2]) == (row["district_id"], row["name"])]
         over = [response for each in mine if each[1] in ("closed", "abandoned") for response in each[3]]
         concluded = [response for response in over if response in ("adequate", "questionable", "poor")]

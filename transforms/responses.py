@@ -12,7 +12,7 @@ from transforms.intervals import jeffreys
 
 YEAR = ("district_id", "school_year")
 CYCLE = (*YEAR, "school_id", "cycle_id")
-RATE = (*YEAR, "by", "name", "tier")
+RATE = (*YEAR, "kind", "name", "tier")
 UNDECIDED = ("open", "overdue")
 WITHOUT = ("dose_unknown", "insufficient_dose", "insufficient_data")
 
@@ -62,7 +62,7 @@ def responder_rates(
     Returns:
         ``ResponderRate`` rows without ``input_id``.
     """
-    named = pl.concat([_named(cycles, by) for by in ("intervention", "concept")])
+    named = pl.concat([_named(cycles, kind) for kind in ("intervention", "concept")])
     members = outcomes.select(*CYCLE, "subject_key", "response").join(named, on=CYCLE, nulls_equal=True)
     is_undecided = pl.col("state").is_in(UNDECIDED)
 
@@ -95,7 +95,7 @@ def responder_rates(
             ended_share=_share(pl.col("adequate"), pl.col("ended")),
         )
         .join(rules, on="district_id", how="left")
-        .join(_progression(policies), on=["district_id", "by", "name"], how="left")
+        .join(_progression(policies), on=["district_id", "kind", "name"], how="left")
         .with_columns(
             is_comparable=pl.col("concluded") >= pl.col("compare_minimum"),
             withheld_reason=pl.when(pl.col("concluded") < pl.col("display_minimum")).then("display_reason"),
@@ -104,8 +104,8 @@ def responder_rates(
     return conform(made.lazy(), ResponderRate).drop("input_id").sort(RATE, nulls_last=True).collect()
 
 
-def _named(cycles: pl.LazyFrame, by: str) -> pl.LazyFrame:
-    return cycles.select(*CYCLE, "tier", "state", by=pl.lit(by), name=by)
+def _named(cycles: pl.LazyFrame, kind: str) -> pl.LazyFrame:
+    return cycles.select(*CYCLE, "tier", "state", kind=pl.lit(kind), name=kind)
 
 
 def _count(rows: pl.Expr) -> pl.Expr:
@@ -145,5 +145,5 @@ def _progression(policies: Mapping[str, DistrictPolicy]) -> pl.DataFrame:
         for district, rule in response_rules(policies).items()
         for place, concept in enumerate(dict.fromkeys(rule.progression), 1)
     ]
-    schema = {"district_id": pl.String, "by": pl.String, "name": pl.String, "progression_place": pl.Int64}
+    schema = {"district_id": pl.String, "kind": pl.String, "name": pl.String, "progression_place": pl.Int64}
     return pl.DataFrame(places, schema=schema, orient="row")
