@@ -47,7 +47,8 @@ def intervention_effects(
     Returns:
         ``InterventionEffect`` rows without ``input_id``.
     """
-    tested = _tested_twice(tests, needs)
+    asked = needs.join(outcomes.select(YEAR).unique(), on=YEAR, how="semi")
+    tested = _tested_twice(tests, asked)
     rules = _rules(tested, policies)
     tested = tested.join(_fields(tested, rules), on=FIELD, how="left", nulls_equal=True)
     stays = _stays(cycles, outcomes)
