@@ -361,11 +361,10 @@ def test_a_cut_hardly_anyone_below_is_served_by_is_not_followed():
 
 def test_a_cut_that_lies_nowhere_on_the_scale_makes_no_comparison():
     rows, members = population(300, served=lambda score, coin: score < CUT)
-    crossed = [row | {"need_level": "none"} if row["natural_key"] == "p0000-fall" else row for row in rows]
-    first = next(row["score"] for row in rows if row["natural_key"] == "p0000-fall")
-    low = [row | {"score": 150.0} if row["natural_key"] == "p0000-fall" else row for row in crossed]
-    assert first > 150
-    assert only(low, [cycle()], members)["cut_refusal"] == "too_few_at_the_cut"
+    assert only(rows, [cycle()], members)["cut_refusal"] is None
+    odd = next(row["natural_key"] for row in rows if row["score"] == CUT - 1 and row["benchmark_window"] == "fall")
+    crossed = [row | ({"need_level": "none"} if row["natural_key"] == odd else {}) for row in rows]
+    assert only(crossed, [cycle()], members)["cut_refusal"] == "too_few_at_the_cut"
     few, some = population(60, served=lambda score, coin: score < CUT)
     assert only(few, [cycle()], some)["cut_refusal"] == "too_few_at_the_cut"
 
