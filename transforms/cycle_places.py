@@ -37,8 +37,8 @@ def knobs(districts: Iterable[str], policies: Mapping[str, DistrictPolicy]) -> p
         }
         for district, rule in rules.items()
     ]
-    types = {name: pl.Int64 if name in _WHOLE else pl.Float64 for name in CycleRule.model_fields}
-    types["slope_by"] = pl.String
+    numbers = {name: pl.Int64 if name in _WHOLE else pl.Float64 for name in CycleRule.model_fields}
+    types = numbers | {"slope_by": pl.String}
     reasons = dict.fromkeys(("dose_reason", "fidelity_reason", "probes_reason", "early_reason"), pl.String)
     return pl.DataFrame(rows, schema={"district_id": pl.String, **types, **reasons})
 
