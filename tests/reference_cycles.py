@@ -195,7 +195,15 @@ def _reference_outcome(
     for row in mine:
         session = kinds.setdefault(row["starts_at"], {"on": row["occurred_on"], "marks": {}})
         if row["event_type"] == "AttendanceRecorded":
-            session["marks"][row["subject_key"]] = (row["attendance"], row["attended_minutes"])
+            minutes = row["attended_minutes"]
+            if row["attendance"] == "present" and minutes is None:
+                minutes = rule.assumed_minutes
+            told = (row["attendance"], minutes if row["attendance"] in ("present", "partial") else None)
+            before = session["marks"].get(row["subject_key"], ("unknown", None))
+            # Of two rows about one student and session the clearer state counts, and the more minutes.
+            spent = [each for each in (told[1], before[1]) if each is not None]
+            clearer = min(told[0], before[0], key=("present", "partial", "absent", "unknown").index)
+            session["marks"][row["subject_key"]] = (clearer, max(spent, default=None))
         else:
             session[row["event_type"]] = row
     for session in kinds.values():
@@ -235,7 +243,7 @@ def _reference_outcome(
         out["attended_sessions"] = out["attended_minutes"] = 0
     elif is_taken and not is_unclear:
         out["attended_sessions"] = len(came)
-        spent = [rule.assumed_minutes if m is None and mark == "present" else m for mark, m in came]
+        spent = [m for _, m in came]
         out["attended_minutes"] = None if None in spent else sum(spent)
     fidelity = [s["SessionHeld"].get("fidelity_share") for s in held_here if "SessionHeld" in s]
     fidelity = [each for each in fidelity if each is not None]
