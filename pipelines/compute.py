@@ -13,9 +13,11 @@ from schemas.projections import (
     CutScore,
     Cycle,
     CycleOutcome,
+    InterventionEffect,
     NeedLevel,
     Progress,
     Projection,
+    ResponderRate,
     SchoolSignal,
     ScreeningResult,
     TierPlacement,
@@ -24,9 +26,11 @@ from schemas.projections import (
 from transforms.classrooms import class_decisions
 from transforms.cuts import cut_scores
 from transforms.cycles import cycle_tables
+from transforms.effects import intervention_effects
 from transforms.membership import class_memberships
 from transforms.placement import need_levels, tier_placements
 from transforms.policies import Span
+from transforms.responses import grades_of, responder_rates
 from transforms.screening import screening_results
 from transforms.signals import school_signals
 from transforms.windows import WINDOW, window_rules
@@ -43,17 +47,20 @@ def compute(facts: Mapping[str, pl.LazyFrame], plans: Plans) -> tuple[Tables, pl
 
     Where a district's policy changed in the year, its facts are read under each policy and every window is taken from
     the one in force on its reference date, every cycle from the one in force when it opened, and what lies in no
-    window from the last.
+    window from the last. What is said of interventions stands on the rows so taken.
     """
     passes = _passes(plans)
     parts = [_tables(_of(facts, policies) if len(passes) > 1 else facts, policies) for policies in passes]
+    latest = {district: spans[-1].policy for district, spans in plans.items()}
     if len(passes) == 1:
-        return parts[0]
+        tables, findings = parts[0]
+        return tables | _responses(tables, latest), findings
     rulers = _rulers([tables for tables, _ in parts], plans)
     found = [
         findings.join(_last(plans, number), on=_DISTRICT, how="semi") for number, (_, findings) in enumerate(parts)
     ]
-    return _chosen([tables for tables, _ in parts], plans, rulers), pl.concat(found)
+    tables = _chosen([tables for tables, _ in parts], plans, rulers)
+    return tables | _responses(tables, latest), pl.concat(found)
 
 
 def decide(tables: Tables, facts: Mapping[str, pl.LazyFrame], quality: pl.DataFrame, plans: Plans) -> Tables:
@@ -84,7 +91,7 @@ def _tables(facts: Mapping[str, pl.LazyFrame], policies: Mapping[str, DistrictPo
     placements = tier_placements(
         needs.lazy(), tests.lazy(), memberships.lazy(), windows.lazy(), facts, policies
     ).collect()
-    cycles = cycle_tables(facts, policies)
+    cycles = cycle_tables(facts, policies, grades_of(memberships, needs))
     tables: Tables = {
         WindowRule: windows,
         ScreeningResult: tests,
@@ -97,6 +104,16 @@ def _tables(facts: Mapping[str, pl.LazyFrame], policies: Mapping[str, DistrictPo
         Progress: cycles.progress,
     }
     return tables, cycles.finding
+
+
+def _responses(tables: Tables, policies: Mapping[str, DistrictPolicy]) -> Tables:
+    cycles, outcomes = tables[Cycle], tables[CycleOutcome]
+    return {
+        ResponderRate: responder_rates(cycles.lazy(), outcomes.lazy(), policies),
+        InterventionEffect: intervention_effects(
+            tables[ScreeningResult], tables[NeedLevel], cycles, outcomes, policies
+        ),
+    }
 
 
 def _decisions(
@@ -178,7 +195,7 @@ def _rulers(parts: Sequence[Tables], plans: Plans) -> tuple[pl.DataFrame, pl.Dat
     return of(WindowRule, WINDOW, "reference_on"), of(Cycle, _CYCLE, "opened_on")
 
 
-_CYCLE = [_DISTRICT, "school_year", "cycle_id"]
+_CYCLE = [_DISTRICT, "school_year", "school_id", "cycle_id"]
 
 
 def _in_force(
@@ -192,7 +209,7 @@ def _in_force(
     windows, cycles = rulers
     names = columns(contract)
     if "cycle_id" in names:
-        return rows.join(cycles.filter(pl.col("ruler") == number), on=_CYCLE, how="semi")
+        return rows.join(cycles.filter(pl.col("ruler") == number), on=_CYCLE, how="semi", nulls_equal=True)
     if "benchmark_window" in names:
         in_window = rows.join(windows.filter(pl.col("ruler") == number), on=WINDOW, how="semi")
         outside = rows.filter(pl.col("benchmark_window").is_null()).join(_last(plans, number), on=_DISTRICT, how="semi")

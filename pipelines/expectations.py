@@ -190,6 +190,8 @@ RECONCILED = {
     " - (select count(*) from projections.tier_placement))",
     "cycle_summary": "select abs((select coalesce(sum(cycles), 0) from marts.cycle_summary)"
     " - (select count(*) from projections.cycle))",
+    "responder_summary": "select abs((select count(*) from marts.responder_summary)"
+    " - (select count(*) from projections.responder_rate))",
     "school_signal": "select abs((select count(*) from marts.school_signal)"
     " - (select count(*) from projections.school_signal))",
     "data_quality": "select abs((select count(*) from marts.data_quality)"

@@ -99,6 +99,18 @@ class CycleSummary(Mart):
     adequate: pl.Int64 = field("Of these, adequate.", nullable=False)
     questionable: pl.Int64 = field("Of these, questionable.", nullable=False)
     poor: pl.Int64 = field("Of these, poor.", nullable=False)
+    group_plan_first_cycles: pl.Int64 = field(
+        "Cycles at least half of whose concluded members respond poorly: change the group's plan first.",
+        nullable=False,
+    )
+    exit_or_regroup: pl.Int64 = field("Outcomes whose next step is to exit or regroup.", nullable=False)
+    continue_plan: pl.Int64 = field("Outcomes whose next step is to go on.", nullable=False)
+    intensify_one_element: pl.Int64 = field("Outcomes whose next step is one more cycle, intensified.", nullable=False)
+    change_intervention: pl.Int64 = field(
+        "Outcomes whose next step is another intervention, or a Tier 3 review.", nullable=False
+    )
+    change_group_plan: pl.Int64 = field("Outcomes whose next step is another plan of the group.", nullable=False)
+    fix_delivery: pl.Int64 = field("Outcomes whose next step is to deliver what was planned.", nullable=False)
     excluded: pl.Int64 = field("Outcomes without a conclusion.", nullable=False)
     dose_unknown: pl.Int64 = field("Of these, because the dose is not known.", nullable=False)
     insufficient_dose: pl.Int64 = field("Of these, because too little was delivered.", nullable=False)
@@ -106,6 +118,35 @@ class CycleSummary(Mart):
 
     class Config:
         unique = ["district_id", "school_year", "school_id", "intervention"]
+
+
+class ResponderSummary(Mart):
+    """Share of students who responded, where enough is concluded to show one. One row per intervention or concept."""
+
+    kind: pl.String = field("What the row counts: intervention or concept.", nullable=False)
+    name: pl.String = field("The intervention or concept; null where the cycle names none.")
+    tier: pl.Int8 = field("Tier of the support.")
+    progression_place: pl.Int64 = field("Place of the concept on the district's progression; null where it names none.")
+    cycles: pl.Int64 = field("Cycles.", nullable=False)
+    abandoned_cycles: pl.Int64 = field("Of these, abandoned; their students stay in every count.", nullable=False)
+    students: pl.Int64 = field("Students in them, each once.", nullable=False)
+    outcomes: pl.Int64 = field("Student outcomes, one per cycle and student.", nullable=False)
+    concluded: pl.Int64 = field("Of these, with a conclusion: the n of the rate.", nullable=False)
+    still_open: pl.Int64 = field("Of these, not counted because the cycle is open or overdue.", nullable=False)
+    dose_unknown: pl.Int64 = field("Of these, not counted because the dose is not known.", nullable=False)
+    insufficient_dose: pl.Int64 = field("Of these, not counted because too little was delivered.", nullable=False)
+    insufficient_data: pl.Int64 = field("Of these, not counted because there are too few probes.", nullable=False)
+    responder_share: pl.Float64 = field("Adequate of concluded; null where withheld.")
+    interval_low: pl.Float64 = field("Lower end of its 95 % Jeffreys interval.")
+    interval_high: pl.Float64 = field("Upper end of its 95 % Jeffreys interval.")
+    ended_share: pl.Float64 = field(
+        "Adequate of all ended outcomes, with a conclusion or without: the least it can be."
+    )
+    is_comparable: pl.Boolean = field("Enough is concluded to compare the rate with others.", nullable=False)
+    withheld_reason: pl.String = field("Why there is no rate, such as `fewer_than_10_concluded`; null where there is.")
+
+    class Config:
+        unique = ["district_id", "school_year", "kind", "name", "tier"]
 
 
 class SchoolSignal(projections.SchoolSignal):
@@ -129,5 +170,8 @@ class DataQuality(projections.QualityResult):
     duplicate_in_file: pl.Int64 = field("Rows that repeat another row of their file.")
 
 
-MARTS: tuple[type[Contract], ...] = (ClassroomFlag, TierSummary, CycleSummary, SchoolSignal, DataQuality)
+MARTS: tuple[type[Contract], ...] = (
+    *(ClassroomFlag, TierSummary, CycleSummary),
+    *(ResponderSummary, SchoolSignal, DataQuality),
+)
 """Every mart, in the order in which they are made."""

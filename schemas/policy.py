@@ -231,7 +231,7 @@ class ClassRule(_Policy):
 
 
 class CycleRule(_Policy):
-    """When a cycle is judged, and how (METHOD 2.3, 2.4)."""
+    """When a cycle is judged, and how (METHOD 2.1-2.4)."""
 
     shortest_days: int = 21
     longest_days: int = 42
@@ -243,6 +243,53 @@ class CycleRule(_Policy):
     poor_below: float = 0.20
     assumed_minutes: float | None = None
     """Minutes taken for an attended session that has none; absent: not assumed."""
+    slope_by: Literal["ols", "theil_sen"] = "ols"
+    """Slope that is compared with peers; both are reported (METHOD 2.1). Theil-Sen suits adaptive tests."""
+    rule_points: int = Field(default=4, ge=3, le=4)
+    """Points in a row on one side of the aim line that speak for a change (METHOD 2.2)."""
+    rule_minimum: int = 4
+    """Probe days below which the point rule says nothing but `continue`."""
+    peer_cycles: int = 10
+    """Other closed cycles of a measure and grade that a grade's median slope needs (SEMANTICS 6.6)."""
+    group_poor_share: float = 0.50
+    """From this share of poor responses on, the group's plan is changed before any student's (METHOD 2.4)."""
+    group_minimum: int = 2
+    """Members with a conclusion that make a group of which such a share can be said."""
+
+
+class GrowthNorm(_Policy):
+    """Growth of an average student between two windows, in the unit of the measure."""
+
+    measure: str
+    grades: tuple[str, ...]
+    before: Season
+    after: Season
+    points: float
+    source: str = Field(min_length=1)
+
+
+class ResponseRule(_Policy):
+    """What is said of responder rates and of what interventions are associated with (METHOD 2.5)."""
+
+    progression: tuple[str, ...] = ()
+    """Concepts in the order in which they are taught; those not named follow by code."""
+    display_minimum: int = 10
+    compare_minimum: int = 20
+    """Outcomes with a conclusion below which a rate is not shown, and not compared with others."""
+    norm_pairs: int = 30
+    """Students with both tests that a measure, grade and pair of windows need to tell a correlation."""
+    growth_norms: tuple[GrowthNorm, ...] = ()
+    caliper: float = 0.20
+    """Farthest that two matched students may lie apart before, in standard deviations of their grade."""
+    pairs_minimum: int = 20
+    """Matched pairs, or students on each side of a cut, below which nothing is compared."""
+    baseline_alike: float = 0.05
+    baseline_refused: float = 0.25
+    """Difference at baseline (Hedges g) up to which no adjustment is needed, and beyond which none helps."""
+    follows_cut: float = 0.90
+    """Share of students served as the cut says from which the cut itself makes the comparison."""
+    cut_bandwidth: float = 0.50
+    """Standard deviations on each side of the cut that such a comparison looks at."""
 
 
 class QualityRule(_Policy):
@@ -321,6 +368,7 @@ class DistrictPolicy(_Policy):
     tiers: TierRule = TierRule()
     classes: ClassRule = ClassRule()
     cycles: CycleRule = CycleRule()
+    responses: ResponseRule = ResponseRule()
     quality: QualityRule = QualityRule()
 
     @model_validator(mode="after")

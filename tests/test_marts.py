@@ -10,7 +10,7 @@ import polars as pl
 import pytest
 
 from schemas.contract import columns, require, stage, summary, table_name
-from schemas.marts import MARTS, ClassroomFlag, CycleSummary, DataQuality, TierSummary
+from schemas.marts import MARTS, ClassroomFlag, CycleSummary, DataQuality, ResponderSummary, TierSummary
 from schemas.projections import (
     SEASONS,
     ClassDecision,
@@ -18,6 +18,7 @@ from schemas.projections import (
     CycleOutcome,
     IngestLedger,
     QualityResult,
+    ResponderRate,
     SchoolSignal,
     TierPlacement,
 )
@@ -27,7 +28,10 @@ from warehouse.publish import duckdb_type, mart_sql
 
 FORBIDDEN = ("ineffective", "failing teacher", "caused by", "teacher", "bad", "worst", "rank")
 KEY = {"district_id": "d1", "school_year": "2026", "input_id": "i"}
-READS = (ClassDecision, TierPlacement, Cycle, CycleOutcome, SchoolSignal, QualityResult, IngestLedger)
+READS = (
+    *(ClassDecision, TierPlacement, Cycle, CycleOutcome, ResponderRate, SchoolSignal, QualityResult),
+    IngestLedger,
+)
 
 
 def mart(contract, **tables):
@@ -256,20 +260,20 @@ def test_cycles_are_counted_with_delivery_dose_and_excluded_responses():
         row = {"cycle_id": name, "school_id": "s1", "intervention": "Bridges", "state": state}
         return KEY | row | {"planned_sessions": planned, "held_sessions": held} | given
 
-    def outcome(cycle_id, name, response, dose):
-        row = {"cycle_id": cycle_id, "subject_key": name, "school_id": "s1"}
+    def outcome(cycle_id, name, response, dose, step=None):
+        row = {"cycle_id": cycle_id, "subject_key": name, "school_id": "s1", "next_step": step}
         return KEY | row | {"response": response, "dose_share": dose}
 
     cycles = [
-        cycle("c1", "closed", 10, 8),
+        cycle("c1", "closed", 10, 8, is_group_plan_first=True),
         cycle("c2", "overdue", 10, 10),
         cycle("c3", "open", None, 4),
         cycle("c4", "abandoned", 0, 0, intervention=None),
         cycle("c1", "open", 5, 5, school_id="s2"),
     ]
     outcomes = [
-        outcome("c1", "ana", "adequate", 0.9),
-        outcome("c1", "ben", "poor", 0.9),
+        outcome("c1", "ana", "adequate", 0.9, "exit_or_regroup"),
+        outcome("c1", "ben", "poor", 0.9, "change_group_plan"),
         outcome("c2", "ana", "insufficient_dose", 0.3),
         outcome("c2", "cal", "dose_unknown", None),
         outcome("c3", "dee", "insufficient_data", None),
@@ -289,9 +293,27 @@ def test_cycles_are_counted_with_delivery_dose_and_excluded_responses():
     assert (bridges["students"], bridges["outcomes"], bridges["dose_known"]) == (5, 6, 3)
     assert bridges["dose_share"] == pytest.approx(0.7)
     assert (bridges["concluded"], bridges["adequate"], bridges["poor"], bridges["excluded"]) == (2, 1, 1, 4)
+    assert (bridges["group_plan_first_cycles"], bridges["exit_or_regroup"], bridges["change_group_plan"]) == (1, 1, 1)
     unnamed = rows["s1", None]
     assert (unnamed["delivery_share"], unnamed["dose_share"], unnamed["outcomes"]) == (None, None, 0)
     assert (rows["s2", "Bridges"]["cycles"], rows["s2", "Bridges"]["outcomes"]) == (1, 0)
+
+
+def test_a_rate_is_shown_where_enough_is_concluded():
+    counts = dict.fromkeys(("dose_unknown", "insufficient_dose", "insufficient_data", "abandoned_cycles"), 0)
+    row = KEY | counts | {"kind": "intervention", "tier": 2, "cycles": 3, "students": 12, "outcomes": 14}
+    row |= {"open_outcomes": 1, "overdue_outcomes": 2, "responder_share": 0.5, "interval_low": 0.2}
+    row |= {"interval_high": 0.8, "ended_share": 0.4, "is_comparable": False, "concluded": 11}
+    rows = [row | {"name": "a"}, row | {"name": "b", "concluded": 9, "withheld_reason": "fewer_than_10_concluded"}]
+    shown, withheld = require(mart(ResponderSummary, responder_rate=rows), ResponderSummary).to_dicts()
+    shares = ("responder_share", "interval_low", "interval_high", "ended_share")
+    assert [shown[name] for name in shares] == [0.5, 0.2, 0.8, 0.4]
+    assert {withheld[name] for name in shares} == {None}
+    assert (withheld["concluded"], withheld["withheld_reason"], withheld["still_open"]) == (
+        9,
+        "fewer_than_10_concluded",
+        3,
+    )
 
 
 def test_quality_stands_beside_the_counts_of_its_layouts_files():
