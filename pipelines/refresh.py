@@ -24,17 +24,23 @@ from schemas.projections import (
     Progress,
     Projection,
     QualityResult,
+    Referral,
     SchoolSignal,
+    ScreeningAccuracy,
     ScreeningResult,
     TierPlacement,
+    TierStability,
     WindowRule,
 )
+from transforms.accuracy import screening_accuracy
 from transforms.classrooms import class_decisions
 from transforms.cycles import cycle_tables
 from transforms.membership import class_memberships
-from transforms.placement import need_levels, tier_placements
+from transforms.placement import need_levels
 from transforms.screening import screening_results
 from transforms.signals import school_signals
+from transforms.stability import tier_stability
+from transforms.tiers import referrals, tier_placements
 from transforms.windows import window_rules
 from warehouse.log import Log
 from warehouse.projections import DistrictState, Projections
@@ -52,10 +58,13 @@ READS: dict[type[Projection], tuple[str, ...]] = {
     ScreeningResult: _SCREENING,
     ClassMembership: _CLASSES,
     NeedLevel: _CLASSES,
-    TierPlacement: (*_CLASSES, "plan"),
     Cycle: _CYCLES,
     CycleOutcome: _CYCLES,
     Progress: _CYCLES,
+    TierPlacement: (*_CLASSES, *_CYCLES, "plan"),
+    Referral: ("plan",),
+    TierStability: _CLASSES,
+    ScreeningAccuracy: _CLASSES,
     ClassDecision: _CLASSES,
     SchoolSignal: _ALL,
     QualityResult: _ALL,
@@ -185,19 +194,29 @@ def compute(
     windows = window_rules(tests.lazy(), policies).collect()
     memberships = class_memberships(facts, windows.lazy(), policies).collect()
     needs = need_levels(tests.lazy(), memberships.lazy(), windows.lazy(), facts, policies).collect()
-    placements = tier_placements(
-        needs.lazy(), tests.lazy(), memberships.lazy(), windows.lazy(), facts, policies
-    ).collect()
     cycles = cycle_tables(facts, policies)
+    placements = tier_placements(
+        needs.lazy(),
+        tests.lazy(),
+        memberships.lazy(),
+        windows.lazy(),
+        cycles.cycle.lazy(),
+        cycles.cycle_outcome.lazy(),
+        facts,
+        policies,
+    )
     tables: dict[type[Projection], pl.DataFrame] = {
         WindowRule: windows,
         ScreeningResult: tests,
         ClassMembership: memberships,
         NeedLevel: needs,
-        TierPlacement: placements,
         Cycle: cycles.cycle,
         CycleOutcome: cycles.cycle_outcome,
         Progress: cycles.progress,
+        TierPlacement: placements,
+        Referral: referrals(facts).collect(),
+        TierStability: tier_stability(needs),
+        ScreeningAccuracy: screening_accuracy(needs.lazy(), tests.lazy(), policies),
     }
     return tables, cycles.finding
 

@@ -147,6 +147,51 @@ class ClassRule(_Policy):
     """School days of SEMANTICS 7.2."""
 
 
+class TierRule(_Policy):
+    """How a tier is recommended from the probabilities of being below the cuts (METHOD 1.4, 1.5)."""
+
+    enter: float = Field(default=0.5, gt=0, lt=1)
+    exit: float = Field(default=0.2, gt=0, lt=1)
+    streak: int = Field(default=2, ge=1)
+    """Windows in a row below `enter` after which a student leaves a tier without falling to `exit`."""
+    allow_skip: bool = True
+    """Whether tier 3 may follow tier 1."""
+    carry_windows: int = Field(default=1, ge=0)
+    """Windows without a test through which the last tier is still shown, marked stale."""
+    combine: Literal["primary_with_corroboration", "primary_only", "any", "all"] = "primary_with_corroboration"
+    sure_above: float = 0.75
+    sure_below: float = 0.25
+    """A primary measure between these two leaves the decision to the secondary one."""
+    secondary_measures: tuple[str, ...] = ()
+    """Measures that may corroborate, the first tested one decides; empty: any other, most tested first."""
+    fallback_measures: tuple[str, ...] = ()
+    """Measures that stand in, in this order, for a student without a valid test of the primary one."""
+
+    @model_validator(mode="after")
+    def _ordered(self) -> "TierRule":
+        if self.exit >= self.enter:
+            raise ValueError("exit must be below enter, or a student on the cut goes back and forth")
+        if self.sure_below > self.sure_above:
+            raise ValueError("sure_below must not be above sure_above")
+        return self
+
+
+class AccuracyRule(_Policy):
+    """How well a screening measure tells who fails a later test (METHOD 1.6)."""
+
+    outcome_measure: str | None = None
+    """The later test; its own rule in `cuts` says by `class_need` who fails it. It never places anyone."""
+    auc_interval: Literal["hanley_mcneil", "delong"] = "hanley_mcneil"
+    rubric: Literal["behavior", "academic"] = "behavior"
+
+
+ACCURACY_RUBRICS: dict[str, dict[str, tuple[float, float, float]]] = {
+    "behavior": {"full": (0.75, 0.70, 0.70), "half": (0.70, 0.60, 0.60)},
+    "academic": {"full": (0.85, 0.70, 0.80)},
+}
+"""Least lower bound of the AUC, sensitivity and specificity of each rating: NCII's rubrics (METHOD 1.6)."""
+
+
 class CycleRule(_Policy):
     """When a cycle is judged, and how (METHOD 2.3, 2.4)."""
 
@@ -208,6 +253,8 @@ class DistrictPolicy(_Policy):
     remedial_words: tuple[str, ...] = REMEDIAL_WORDS
     advanced_words: tuple[str, ...] = ADVANCED_WORDS
     homeroom_grades: tuple[str, ...] = ("K", "1", "2", "3", "4", "5")
+    tiers: TierRule = TierRule()
+    accuracy: AccuracyRule = AccuracyRule()
     classes: ClassRule = ClassRule()
     cycles: CycleRule = CycleRule()
     quality: QualityRule = QualityRule()
@@ -224,6 +271,9 @@ class DistrictPolicy(_Policy):
                     f" in need by construction, which is not below tau = {self.classes.tau:g};"
                     " a norm-referenced cut at or above the 20th percentile cannot be used with the 20 % rule"
                 )
+        outcome = self.accuracy.outcome_measure
+        if outcome is not None and outcome not in {rule.measure for rule in self.all_cuts}:
+            raise ValueError(f"accuracy.outcome_measure: {outcome} has no rule of its own in cuts")
         ranges = sorted((w.begins_on, w.ends_on, w.season) for w in self.windows if w.begins_on and w.ends_on)
         for (_, ends, season), (begins, _, other) in pairwise(ranges):
             if begins <= ends:
