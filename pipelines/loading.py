@@ -12,6 +12,7 @@ from pathlib import Path
 import polars as pl
 
 from pipelines.reading import Aliases, HeldFile, KnownFile, Reader, know
+from pipelines.rules import policy_news, record_policy
 from schemas.exports import layouts
 from schemas.policy import DistrictPolicy, UnreadablePolicy
 from warehouse.home import Home, fingerprint
@@ -53,6 +54,8 @@ class LoadReport:
     """Files loaded before, or held before for a reason that still stands."""
     still_held: int = 0
     """Of these, the held ones."""
+    rules: int = 0
+    """Policies and calendars that are new on record."""
 
     def files(self, status: str) -> int:
         """Files that got this status in this run."""
@@ -74,7 +77,7 @@ class Loader:
         """Load what landed for a district; students that were missing in the roster are looked for again.
 
         Raises:
-            UnreadablePolicy: the district has no usable policy; nothing is read.
+            UnreadablePolicy: the district has no usable policy, or it changes closed windows unasked; nothing is read.
             VaultError: another run held the district too long.
             HomeMismatch: the log was written with another secret.
         """
@@ -84,6 +87,7 @@ class Loader:
         with self.vault.lease(district_id) as renew:
             ledger = self.log.ledger_rows([district_id])
             self._same_secret(ledger)
+            report.rules = record_policy(self.log, self.vault, self.secret, district_id, policy, ledger, self._now)
             aliases = read_aliases(self.home)
             landed, report.refused = discover(self.home.landing / district_id, district_id)
             files = sorted((know(each, aliases) for each in landed), key=lambda each: each.order)
@@ -131,6 +135,8 @@ class Loader:
         batches = {know(each, aliases).batch_id for each in landed}
         new = {batch for batch in batches if status.get(batch) != "loaded" and held.get(batch) != against}
         found = {f"{batch}:{against}": attempts.get(batch, 0) for batch in new}
+        if news := policy_news(self.log, district_id, policy, ledger):
+            found[f"policy:{news}"] = 0
         return found | {f"{each.rule}:{hashlib.sha256(each.name.encode()).hexdigest()}": 0 for each in refused}
 
     def _now(self) -> datetime:

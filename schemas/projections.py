@@ -126,7 +126,9 @@ class NeedLevel(Projection):
     grade: pl.String = field("Grade at the test, else at the reference date.")
     need_level: pl.String = field("none, watch, tier_2 or tier_3; null where the rule cannot say.", isin=NEED_LEVELS)
     is_in_need: pl.Boolean = field("Below the class-need cut; null where the rule cannot say.")
-    p_tier_2: pl.Float64 = field("Probability of being below the tier 2 cut; null where the rule cannot say.", ge=0, le=1)
+    p_tier_2: pl.Float64 = field(
+        "Probability that the true score is below the tier 2 cut; null where the rule cannot say.", ge=0, le=1
+    )
     p_tier_3: pl.Float64 = field("Probability of being below the tier 3 cut; null where there is none.", ge=0, le=1)
     rule: pl.String = field("Cut rule that decided.")
     rule_version: pl.String = field("Date from which that rule is valid, and the policy version.")
@@ -167,7 +169,7 @@ class TierPlacement(Projection):
     )
     is_stale: pl.Boolean = field("The tier is carried forward because no test says anything new.", nullable=False)
     windows_without_test: pl.Int64 = field("Windows since the last one that could say, this one included.")
-    streak_2: pl.Int64 = field("Windows in a row in which p_tier_2 was below the entry probability, since the last move.")
+    streak_2: pl.Int64 = field("Windows in a row with p_tier_2 below the entry probability, since the last move.")
     streak_3: pl.Int64 = field("The same of p_tier_3.")
     reason: pl.String = field("Code of the rule that decided.")
     assigned_tier: pl.Int8 = field("Latest tier a team decided before the next window.", isin=[1, 2, 3])
@@ -221,7 +223,7 @@ class TierStability(Projection):
     crossed_share: pl.Float64 = field("Of students.")
     crossed_low: pl.Float64 = field("Lower end of its 95 % Wilson interval.")
     crossed_high: pl.Float64 = field("Upper end of its 95 % Wilson interval.")
-    error_known: pl.Int64 = field("Students whose two tests have a measurement error: the n of the next.", nullable=False)
+    error_known: pl.Int64 = field("Students with a measurement error in both: the n of the next.", nullable=False)
     expected_crossed_share: pl.Float64 = field("Share that measurement error alone would carry over the tier 2 cut.")
 
     class Config:

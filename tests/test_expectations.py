@@ -13,7 +13,7 @@ from pipelines.expectations import ROWS_ONLY, plausible, published
 from schemas.contract import broken_rules, columns, empty, table_name
 from schemas.marts import MARTS
 from schemas.policy import DistrictPolicy, QualityRule
-from schemas.projections import PROJECTIONS, ClassMembership, IngestLedger, Projection, QualityResult, ScreeningResult
+from schemas.projections import ClassMembership, IngestLedger, Projection, QualityResult, ScreeningResult
 from warehouse.publish import publish
 
 NO_FILES = empty(IngestLedger)

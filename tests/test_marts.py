@@ -267,10 +267,8 @@ def test_what_a_team_decides_otherwise_is_listed_with_who_and_since_when():
         student("nobody", 2, None, None, "recommendation"),
     ]
     found = require(mart(TierReconciliation, tier_placement=rows), TierReconciliation)
-    assert found.select("subject_key", "recommended_tier", "assigned_tier", "tier_decided_by", "is_decided_since").rows() == [
-        ("before", 2, 3, "team", False),
-        ("since", 2, 1, "team", True),
-    ]  # fmt: skip
+    told = found.select("subject_key", "recommended_tier", "assigned_tier", "tier_decided_by", "is_decided_since")
+    assert told.rows() == [("before", 2, 3, "team", False), ("since", 2, 1, "team", True)]
 
 
 def test_a_referred_student_is_listed_with_the_latest_placement_or_without_any():

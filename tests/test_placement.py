@@ -17,7 +17,7 @@ from transforms.cycles import cycle_tables
 from transforms.membership import class_memberships
 from transforms.placement import need_levels
 from transforms.screening import screening_results
-from transforms.tiers import tier_placements
+from transforms.tiers import placement_inputs, tier_states
 from transforms.windows import window_rules
 
 
@@ -301,9 +301,10 @@ def test_many_districts_in_one_pass_give_what_each_gives_alone():
         members = class_memberships(given_facts, dates, policies).collect().lazy()
         levels = need_levels(tests, members, dates, given_facts, policies).collect().lazy()
         cycles = cycle_tables(given_facts, policies)
-        tiers = tier_placements(
+        inputs = placement_inputs(
             levels, tests, members, dates, cycles.cycle.lazy(), cycles.cycle_outcome.lazy(), given_facts, policies
         )
+        tiers = tier_states(inputs.collect())
         return [each.lazy().collect() for each in (tests, dates, members, levels, tiers)]
 
     together = chain(known)

@@ -55,7 +55,9 @@ def test_where_winter_is_not_tested_fall_and_spring_are_adjacent():
 
 
 def test_without_measurement_error_nothing_is_expected_of_it():
-    found = stability("subject_key | benchmark_window | need_level | p_tier_2\na | fall | none | 0\na | winter | tier_2 | 1")
+    found = stability(
+        "subject_key | benchmark_window | need_level | p_tier_2\na | fall | none | 0\na | winter | tier_2 | 1"
+    )
     assert found.select("crossed", "error_known", "expected_crossed_share").rows() == [(1, 0, None)]
 
 

@@ -26,7 +26,7 @@ from schemas.projections import (
 )
 from tests.reference_tiers import SEASONS, Student, combined, last_closed
 from tests.tables import EXPORTED, facts, rows, table
-from transforms.tiers import measure_order, placement_inputs, referrals, tier_placements, tier_states
+from transforms.tiers import measure_order, placement_inputs, referrals, tier_states
 
 VECTORS = json.loads((Path(__file__).parent / "data/vectors/04_tier_state_machine.json").read_text())
 EVERYWHERE = {"district_id": "d1", "school_year": "2026"}
@@ -68,9 +68,7 @@ def members(text="subject_key\na", **given):
 
 
 def needs(text):
-    return filled(
-        NeedLevel, text, subject_key="a", benchmark_window="fall", measure="map", status="tested", grade="4"
-    )
+    return filled(NeedLevel, text, subject_key="a", benchmark_window="fall", measure="map", status="tested", grade="4")
 
 
 def placed(levels, policy=None, who="subject_key\na", before=None, cycles="", outcomes="", screened="", **families):
@@ -85,7 +83,7 @@ def placed(levels, policy=None, who="subject_key\na", before=None, cycles="", ou
         filled(CycleOutcome, outcomes, school_id="s1", cycle_id="c1", subject_key="a"),
         facts(**({"roster": ROSTER} if who else {}) | families),
         {"d1": policy or district()},
-        before,
+        before=before,
     )
     return checked(found)
 
@@ -96,6 +94,10 @@ def checked(found):
     assert found.schema == conformed.drop("input_id").schema
     order = {season: place for place, season in enumerate(SEASONS)}
     return found.sort("school_year", pl.col("benchmark_window").replace_strict(order), "subject_key")
+
+
+def tier_placements(*known, before=None):
+    return tier_states(placement_inputs(*known).collect(), before)
 
 
 def fall(*args, **given):
@@ -341,8 +343,13 @@ def test_a_poor_tier_2_cycle_corroborates_as_well(cycle_tier, response, tier):
 
 @pytest.mark.parametrize(
     ("how", "p_2", "p_3", "tier"),
-    [("primary_only", 0.6, 0.5, 3), ("any", 0.6, 0.5, 3), ("all", 0.3, 0.1, 1), ("primary_with_corroboration", 0.3, 0.5, 1)],
-)  # fmt: skip
+    [
+        ("primary_only", 0.6, 0.5, 3),
+        ("any", 0.6, 0.5, 3),
+        ("all", 0.3, 0.1, 1),
+        ("primary_with_corroboration", 0.3, 0.5, 1),
+    ],
+)
 def test_the_ways_to_combine(how, p_2, p_3, tier):
     found = fall(PAIR.format(0.6, 0.5, 0.3, 0.1, "none"), district(combine=how))
     assert (found["p_tier_2"], found["p_tier_3"], found["tier"]) == (p_2, p_3, tier)
@@ -413,7 +420,8 @@ def test_the_outcome_test_places_nobody():
 def test_a_rule_that_cannot_say_tells_nothing_new():
     row = "rule | p_tier_2\nno_percentile |"
     found = fall(row)
-    assert [found[n] for n in ("tier", "reason", "status", "rule")] == [None, "rule_cannot_say", "tested", "no_percentile"]  # fmt: skip
+    told = [found[name] for name in ("tier", "reason", "status", "rule")]
+    assert told == [None, "rule_cannot_say", "tested", "no_percentile"]
     carried = fall(row, before=earlier(2))
     assert (carried["tier"], carried["is_stale"], carried["reason"]) == (2, True, "carried_forward_rule_cannot_say")
 
@@ -497,9 +505,7 @@ def test_a_referral_is_on_the_list_and_moves_no_tier():
         ("b", date(2025, 10, 1), "teacher", None),
     ]
     levels = "subject_key | p_tier_2 | p_tier_3\na | 0.9 | 0.0\nb | 0.1 | 0.0"
-    assert_frame_equal(
-        placed(levels, who="subject_key\na\nb"), placed(levels, who="subject_key\na\nb", plan=REFERRED)
-    )
+    assert_frame_equal(placed(levels, who="subject_key\na\nb"), placed(levels, who="subject_key\na\nb", plan=REFERRED))
 
 
 def test_the_colorado_profile_lists_the_evidence_of_recommended_students():
@@ -573,8 +579,8 @@ def history(rng, students):
                      "closed_on": closed, "tier": rng.choice((None, 2, 3)), "response": rng.choice((None, *RESPONSES))}
                 )  # fmt: skip
             days = {day + timedelta(days=shift) for day in DAYS.values()}
-            wanted = rng.sample(sorted({*days, *(d + timedelta(days=9) for d in days), *(d - timedelta(days=1) for d in days)}), 9)  # fmt: skip
-            for on in wanted[: rng.choice((0, 0, 1, 3))]:
+            around = sorted(day + timedelta(days=off) for day in days for off in (-1, 0, 9))
+            for on in rng.sample(around, rng.choice((0, 0, 1, 3))):
                 made["assigned"].append(
                     {"school_year": year, "subject_key": subject, "on": on, "tier": rng.randint(1, 3)}
                 )
@@ -599,6 +605,7 @@ def run(made, policy, order):
             f"TierAssigned | {row['subject_key']} | {year} | {row['on']} | {row['tier']} | k{number}"
             for number, row in enumerate(mine["assigned"])
         )
+        roster = f"event_type | subject_key | school_year\nStudentEnrolled | somebody | {year}"
         cycles = [{k: v for k, v in row.items() if k not in ("subject_key", "response")} for row in mine["cycles"]]
         before = checked(
             tier_placements(
@@ -608,9 +615,9 @@ def run(made, policy, order):
                 framed(WindowRule, windows),
                 framed(Cycle, cycles, school_id="s1"),
                 framed(CycleOutcome, mine["cycles"], school_id="s1"),
-                facts(roster=ROSTER.replace("class_id\n", "class_id | school_year\n").replace("math\n", f"math | {year}\n"), plan=plan),
+                facts(roster=roster, plan=plan),
                 {"d1": policy},
-                before,
+                before=before,
             )
         )  # fmt: skip
         found.append(before)
@@ -650,7 +657,9 @@ def test_tiers_agree_with_the_slow_version_whatever_the_order_of_rows(policy, se
                 if key not in told:
                     continue
                 on = day + timedelta(days=365 * (int(year) - 2026))
-                tested = [n for n in made["needs"] if (n["school_year"], n["benchmark_window"], n["subject_key"]) == key]
+                tested = [
+                    n for n in made["needs"] if (n["school_year"], n["benchmark_window"], n["subject_key"]) == key
+                ]
                 cycle = last_closed(cycles, on)
                 response = cycle["response"] if cycle else None
                 window = combined(sorted(tested, key=lambda n: n["measure"]), cycle, policy)

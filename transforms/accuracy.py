@@ -16,6 +16,8 @@ from transforms.intervals import Floats, wilson
 from transforms.windows import DISTRICT_YEAR, WINDOW
 
 _GROUP = [*WINDOW, "measure", "grade", "outcome_measure"]
+TOLERANCE = 1e-9
+"""A share or bound this near to a threshold is on it."""
 _Z = float(special.ndtri(0.975))
 
 
@@ -158,25 +160,25 @@ def _with_intervals(groups: pl.DataFrame) -> pl.DataFrame:
 
 def predictive_values(sensitivity: ArrayLike, specificity: ArrayLike, base_rate: ArrayLike) -> Predicted:
     """Bayes: of those screened below the cut, who fails; of the others, who passes; and how many are below it."""
-    hit = np.asarray(sensitivity, np.float64) * base_rate
-    clear = np.asarray(specificity, np.float64) * (1 - np.asarray(base_rate, np.float64))
-    flagged = hit + (1 - np.asarray(base_rate, np.float64) - clear)
+    caught, cleared, rate = (np.asarray(each, np.float64) for each in (sensitivity, specificity, base_rate))
+    hit, clear = caught * rate, cleared * (1 - rate)
+    flagged = hit + (1 - rate - clear)
     with np.errstate(invalid="ignore", divide="ignore"):
         return Predicted(ppv=hit / flagged, npv=clear / (1 - flagged), flagged_share=flagged)
 
 
 def _rated(groups: pl.DataFrame, rules: pl.DataFrame) -> pl.DataFrame:
     """Add the rubric's rating and what the same screening would say of a class that is well."""
-    known = pl.col("auc_low").is_not_null()
-    rating = pl.when(~known).then(None)
-    for rubric, levels in ACCURACY_RUBRICS.items():
-        for level, (auc, sensitivity, specificity) in levels.items():
-            meets = (
-                (pl.col("auc_low") >= auc - 1e-9)
-                & (pl.col("sensitivity") >= sensitivity - 1e-9)
-                & (pl.col("specificity") >= specificity - 1e-9)
-            )
-            rating = rating.when((pl.col("rubric") == rubric) & meets).then(pl.lit(level))
+    reached = pl.coalesce(
+        pl.when(
+            pl.col("rubric") == rubric,
+            pl.col("auc_low") >= auc - TOLERANCE,
+            pl.col("sensitivity") >= sensitivity - TOLERANCE,
+            pl.col("specificity") >= specificity - TOLERANCE,
+        ).then(pl.lit(level))
+        for rubric, levels in ACCURACY_RUBRICS.items()
+        for level, (auc, sensitivity, specificity) in levels.items()
+    )
     rows = groups.join(rules.drop("outcome_measure", "auc_interval"), on="district_id", maintain_order="left")
     healthy = predictive_values(
         rows["sensitivity"].to_numpy(), rows["specificity"].to_numpy(), rows["healthy_base_rate"].to_numpy()
@@ -184,5 +186,5 @@ def _rated(groups: pl.DataFrame, rules: pl.DataFrame) -> pl.DataFrame:
     return rows.with_columns(
         pl.Series("healthy_flagged_share", healthy.flagged_share).fill_nan(None).round(9),
         pl.Series("healthy_ppv", healthy.ppv).fill_nan(None).round(9),
-        rating=rating.otherwise(pl.lit("none")),
+        rating=pl.when(pl.col("auc_low").is_not_null()).then(pl.coalesce(reached, pl.lit("none"))),
     ).select(name for name in columns(ScreeningAccuracy) if name != "input_id")

@@ -14,8 +14,8 @@ _PAIR = [*DISTRICT_YEAR, "measure", "grade", "from_window", "to_window"]
 def tier_stability(needs: pl.DataFrame) -> pl.DataFrame:
     """Compare the need levels of each student in adjacent windows of a measure (METHOD 1.5).
 
-    Adjacent are the windows of a school year in which the district tested the measure, in order. Expected is the mean of
-    p(1 - p') + (1 - p)p' over students whose two probabilities of being below the tier 2 cut come from measurement
+    Adjacent are the windows of a school year in which the district tested the measure, in order. Expected is the mean
+    of p(1 - p') + (1 - p)p' over students whose two probabilities of being below the tier 2 cut come from measurement
     error: a test without one says 0 or 1, and would expect just what was seen. Real growth is in both numbers.
 
     Args:

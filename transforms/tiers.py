@@ -19,22 +19,6 @@ TOLERANCE = 1e-9
 _KNOBS = ("enter", "exit", "streak", "allow_skip", "carry_windows", "combine", "sure_above", "sure_below")
 
 
-def tier_placements(
-    needs: pl.LazyFrame,
-    screening: pl.LazyFrame,
-    memberships: pl.LazyFrame,
-    windows: pl.LazyFrame,
-    cycles: pl.LazyFrame,
-    outcomes: pl.LazyFrame,
-    facts: Mapping[str, pl.LazyFrame],
-    policies: Mapping[str, DistrictPolicy],
-    before: pl.DataFrame | None = None,
-) -> pl.DataFrame:
-    """``placement_inputs`` through ``tier_states``: ``TierPlacement`` rows without ``input_id``."""
-    inputs = placement_inputs(needs, screening, memberships, windows, cycles, outcomes, facts, policies)
-    return tier_states(inputs.collect(), before)
-
-
 # What is known in each window
 
 
@@ -223,9 +207,7 @@ def _decisive(tested: pl.LazyFrame, policies: Mapping[str, DistrictPolicy]) -> p
         .filter(pl.col("place").is_not_null())
         .sort("place")
         .unique(STUDENT_WINDOW, keep="first", maintain_order=True)
-        .select(
-            *STUDENT_MEASURE, "need_level", "rule", "rule_version", primary_2="p_tier_2", primary_3="p_tier_3"
-        )
+        .select(*STUDENT_MEASURE, "need_level", "rule", "rule_version", primary_2="p_tier_2", primary_3="p_tier_3")
     )
 
 
@@ -268,9 +250,7 @@ def _untested(
         other_status=pl.col("status").filter(pl.col("status") != "tested").min(),
     )
     anything = (
-        not_tested(facts, policies)
-        .filter(pl.col("measure").is_null())
-        .select(*STUDENT_WINDOW, general_status="status")
+        not_tested(facts, policies).filter(pl.col("measure").is_null()).select(*STUDENT_WINDOW, general_status="status")
     )
     return counts.join(anything, on=STUDENT_WINDOW, how="full", coalesce=True)
 
@@ -429,7 +409,7 @@ def tier_states(inputs: pl.DataFrame, before: pl.DataFrame | None = None) -> pl.
     """Recommend a tier in each window of a year, in order, from what the window says and the tier before.
 
     A window starts from the team's latest decision before its reference date if that is not older than the last
-    recommendation, which resets both streaks and the count of windows without a test; else from the last recommendation.
+    recommendation, which resets both streaks and the count of windows without a test; else from that recommendation.
     Only a first test starts at tier 1: without any, the tier is unknown. A student whom no test tells anything of
     keeps the tier for `carry_windows` windows, marked stale; then it is no longer shown, but the next test still
     starts from it. Responses without a conclusion count as none.
@@ -486,12 +466,12 @@ def _started(rows: pl.DataFrame) -> pl.DataFrame:
     by_team = team_tier.is_not_null() & is_newer
     counts = ("last_streak_2", "last_streak_3", "last_without_test")
     return rows.with_columns(
+        *(pl.when(~by_team).then(name).fill_null(0).alias(name) for name in counts),
         tier_before=pl.when(by_team).then(team_tier).otherwise("last_tier"),
         tier_before_by=pl.when(by_team)
         .then(pl.lit("team"))
         .when(pl.col("last_tier").is_not_null())
         .then(pl.lit("recommendation")),
-        *(pl.when(~by_team).then(name).fill_null(0).alias(name) for name in counts),
     )
 
 
@@ -520,9 +500,7 @@ def _recommended(rows: pl.DataFrame) -> pl.DataFrame:
     )
     moved = is_known & (pl.col("move") != "stay")
     return (
-        rows.with_columns(
-            streak_2=_streak("p_tier_2", "last_streak_2"), streak_3=_streak("p_tier_3", "last_streak_3")
-        )
+        rows.with_columns(streak_2=_streak("p_tier_2", "last_streak_2"), streak_3=_streak("p_tier_3", "last_streak_3"))
         .with_columns(move=_move())
         .with_columns(
             *(pl.when(moved).then(0).otherwise(name).alias(name) for name in ("streak_2", "streak_3")),
@@ -546,9 +524,7 @@ def _recommended(rows: pl.DataFrame) -> pl.DataFrame:
 def _streak(probability: str, last: str) -> pl.Expr:
     """Windows in a row below the entry probability; a window that says nothing changes nothing."""
     p = pl.col(probability)
-    return (
-        pl.when(p < pl.col("enter") - TOLERANCE).then(pl.col(last) + 1).when(p.is_null()).then(last).otherwise(0)
-    )
+    return pl.when(p < pl.col("enter") - TOLERANCE).then(pl.col(last) + 1).when(p.is_null()).then(last).otherwise(0)
 
 
 def _move() -> pl.Expr:

@@ -12,6 +12,8 @@ from warehouse.delta import Table
 from warehouse.home import Home
 
 READING = ["batch_id", "attempt"]
+POLICY = "policy"
+"""Layout under which a district's policy stands in the ledger."""
 
 
 class Log:
@@ -91,6 +93,11 @@ class Log:
 def loaded(ledger: pl.DataFrame) -> pl.DataFrame:
     """Readings that exist: `batch_id`, `attempt`, `layout`."""
     return ledger.filter(pl.col("status") == "loaded").select(*READING, "layout")
+
+
+def exports(ledger: pl.DataFrame) -> pl.DataFrame:
+    """Ledger rows of files that landed: all but those of policies."""
+    return ledger.filter(pl.col("layout").ne_missing(POLICY))
 
 
 def _in(districts: Sequence[str] | None) -> dict[str, Sequence[str]]:

@@ -26,7 +26,6 @@ class DistrictState(Contract):
 
     district_id: pl.String = field("District.", nullable=False)
     ledger_at: UTC = field("Latest ledger row that was read.")
-    policy_hash: pl.String = field("Hash of the policy.")
     code_version: pl.String = field("Version of the rules.")
 
 
