@@ -232,7 +232,8 @@ def _years(value: Any) -> Any:
     return tuple(str(each) for each in value) if isinstance(value, list) else value
 
 
-_NOT_DATED = frozenset({"windows", "no_school_days", "landing", "valid_from", "retroactive", "reason"})
+_KEEPING = frozenset({"landing", "archive_days_after_year", "own_warehouse"})
+_NOT_DATED = _KEEPING | {"windows", "no_school_days", "valid_from", "retroactive", "reason"}
 """Settings that are no part of a dated policy: calendars go by school year, the rest says how files are kept."""
 
 
@@ -251,6 +252,11 @@ class DistrictPolicy(_Policy):
     reason: str | None = None
     profile: Literal["default", "colorado"] = "default"
     landing: Literal["move", "keep"] = "move"
+    archive_days_after_year: int | None = Field(default=None, ge=0)
+    """Days after the end of its school year for which a loaded file stays in the archive; absent: until somebody
+    deletes it, because no file is destroyed that nobody asked to destroy (decision 7)."""
+    own_warehouse: bool = False
+    """Whether a run also publishes `warehouse/<district>.duckdb`, with this district's rows alone."""
     year_starts_month: int = Field(default=7, ge=1, le=12)
     windows: tuple[Window, ...] = ()
     no_school_days: tuple[date, ...] = ()
