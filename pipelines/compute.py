@@ -10,6 +10,7 @@ from schemas.policy import DistrictPolicy
 from schemas.projections import (
     ClassDecision,
     ClassMembership,
+    CutScore,
     Cycle,
     CycleOutcome,
     NeedLevel,
@@ -25,6 +26,7 @@ from schemas.projections import (
 )
 from transforms.accuracy import screening_accuracy
 from transforms.classrooms import class_decisions
+from transforms.cuts import cut_scores
 from transforms.cycles import cycle_tables
 from transforms.membership import class_memberships
 from transforms.placement import need_levels
@@ -98,7 +100,8 @@ def _tables(facts: Mapping[str, pl.LazyFrame], policies: Mapping[str, DistrictPo
     tests = screening_results(facts, policies, richness).collect()
     windows = window_rules(tests.lazy(), policies).collect()
     memberships = class_memberships(facts, windows.lazy(), policies).collect()
-    needs = need_levels(tests.lazy(), memberships.lazy(), windows.lazy(), facts, policies).collect()
+    cuts = cut_scores(tests.lazy(), memberships.lazy(), windows.lazy(), policies).collect()
+    needs = need_levels(tests.lazy(), memberships.lazy(), windows.lazy(), cuts.lazy(), facts, policies).collect()
     cycles = cycle_tables(facts, policies)
     placements = placement_inputs(
         needs.lazy(),
@@ -114,6 +117,7 @@ def _tables(facts: Mapping[str, pl.LazyFrame], policies: Mapping[str, DistrictPo
         WindowRule: windows,
         ScreeningResult: tests,
         ClassMembership: memberships,
+        CutScore: cuts,
         NeedLevel: needs,
         Cycle: cycles.cycle,
         CycleOutcome: cycles.cycle_outcome,

@@ -13,6 +13,7 @@ from schemas.policy import CutRule, DistrictPolicy
 from schemas.projections import ClassMembership, NeedLevel, Projection, ScreeningResult, WindowRule
 from tests.reference import reference_need
 from tests.tables import EXPORTED, facts, rows, table
+from transforms.cuts import cut_scores
 from transforms.cycles import cycle_tables
 from transforms.membership import class_memberships
 from transforms.placement import need_levels
@@ -78,7 +79,9 @@ def memberships(text: str = "subject_key | grade | class_id") -> pl.LazyFrame:
 
 def needs(text: str, policy: DistrictPolicy = POLICY, members: pl.LazyFrame | None = None, **families) -> pl.DataFrame:
     members = memberships() if members is None else members
-    found = need_levels(screening(text), members, WINDOWS, facts(**families), {"d1": policy}).collect()
+    tests = screening(text)
+    cuts = cut_scores(tests, members, WINDOWS, {"d1": policy})
+    found = need_levels(tests, members, WINDOWS, cuts, facts(**families), {"d1": policy}).collect()
     return checked(found, NeedLevel).sort("benchmark_window", "subject_key", "measure")
 
 
@@ -256,7 +259,8 @@ def test_levels_agree_with_the_slow_version_in_any_order(cases, cuts, enrolled, 
     )
 
     def run(frame: pl.DataFrame) -> pl.DataFrame:
-        levels = need_levels(frame.lazy(), members, WINDOWS, facts(), {"d1": policy}).collect()
+        cuts = cut_scores(frame.lazy(), members, WINDOWS, {"d1": policy})
+        levels = need_levels(frame.lazy(), members, WINDOWS, cuts, facts(), {"d1": policy}).collect()
         return levels.sort("benchmark_window", "subject_key", "measure")
 
     levels = run(tests)
@@ -299,7 +303,8 @@ def test_many_districts_in_one_pass_give_what_each_gives_alone():
         tests = screening_results(given_facts, policies, {}).collect().lazy()
         dates = window_rules(tests, policies).collect().lazy()
         members = class_memberships(given_facts, dates, policies).collect().lazy()
-        levels = need_levels(tests, members, dates, given_facts, policies).collect().lazy()
+        cuts = cut_scores(tests, members, dates, policies).collect().lazy()
+        levels = need_levels(tests, members, dates, cuts, given_facts, policies).collect().lazy()
         cycles = cycle_tables(given_facts, policies)
         inputs = placement_inputs(
             levels, tests, members, dates, cycles.cycle.lazy(), cycles.cycle_outcome.lazy(), given_facts, policies

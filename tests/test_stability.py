@@ -30,7 +30,11 @@ LEVELS = """
 
 
 def stability(text):
-    levels = table(NeedLevel, text, district_id="d1", school_year="2026", measure="map", status="tested", grade="4")
+    given = {"district_id": "d1", "school_year": "2026", "measure": "map", "status": "tested", "grade": "4"}
+    levels = table(NeedLevel, text, **given).with_columns(
+        probability_basis=pl.when(pl.col("subject_key") == "e0").then(pl.lit("label")).otherwise(pl.lit("sem")),
+        probability_flag=pl.when(pl.col("p_tier_2").is_in([0.0, 1.0])).then(pl.lit("cut_unknown")),
+    )
     found = tier_stability(levels)
     shaped = conform(found.with_columns(input_id=pl.lit("i")).lazy(), TierStability).collect()
     assert broken_rules(shaped, TierStability).is_empty()
@@ -59,6 +63,10 @@ def test_without_measurement_error_nothing_is_expected_of_it():
         "subject_key | benchmark_window | need_level | p_tier_2\na | fall | none | 0\na | winter | tier_2 | 1"
     )
     assert found.select("crossed", "error_known", "expected_crossed_share").rows() == [(1, 0, None)]
+    labels = (
+        "subject_key | benchmark_window | need_level | p_tier_2\ne0 | fall | none | 0.4\ne0 | winter | tier_2 | 0.6"
+    )
+    assert stability(labels)["error_known"].to_list() == [0]
 
 
 def test_the_order_of_rows_changes_no_digit():

@@ -8,6 +8,9 @@ from transforms.classes import RECOMMENDED, season_rank
 from transforms.intervals import wilson
 from transforms.windows import DISTRICT_YEAR, WINDOW
 
+WITH_ERROR = ("sem", "sem_default", "kelley")
+"""What a probability rests on where a standard error enters it."""
+_BASIS = ("probability_basis", "probability_flag")
 _PAIR = [*DISTRICT_YEAR, "measure", "grade", "from_window", "to_window"]
 
 
@@ -15,7 +18,7 @@ def tier_stability(needs: pl.DataFrame) -> pl.DataFrame:
     """Compare the need levels of each student in adjacent windows of a measure (METHOD 1.5).
 
     Adjacent are the windows of a school year in which the district tested the measure, in order. Expected is the mean
-    of p(1 - p') + (1 - p)p' over students whose two probabilities of being below the tier 2 cut come from measurement
+    of p(1 - p') + (1 - p)p' over students whose two probabilities of being below the tier 2 cut rest on a standard
     error: a test without one says 0 or 1, and would expect just what was seen. Real growth is in both numbers.
 
     Args:
@@ -33,9 +36,9 @@ def tier_stability(needs: pl.DataFrame) -> pl.DataFrame:
         .with_columns(to_window=pl.col("benchmark_window").shift(-1).over(by))
         .filter(pl.col("to_window").is_not_null())
     )
-    said = levels.select(*WINDOW, "measure", "subject_key", "grade", "need_level", "p_tier_2")
+    said = levels.select(*WINDOW, "measure", "subject_key", "grade", "need_level", "p_tier_2", *_BASIS)
     p, later = pl.col("p_tier_2"), pl.col("p_tier_2_later")
-    is_uncertain = p.is_between(0, 1, closed="none") & later.is_between(0, 1, closed="none")
+    has_error = _has_error("") & _has_error("_later")
     pairs = (
         said.drop("grade")
         .join(following, on=[*WINDOW, "measure"])
@@ -45,7 +48,7 @@ def tier_stability(needs: pl.DataFrame) -> pl.DataFrame:
             suffix="_later",
         )
         .rename({"benchmark_window": "from_window"})
-        .with_columns(expected=pl.when(is_uncertain).then(p * (1 - later) + (1 - p) * later))
+        .with_columns(expected=pl.when(has_error).then(p * (1 - later) + (1 - p) * later))
     )
     below, below_later = (pl.col(name).is_in(RECOMMENDED) for name in ("need_level", "need_level_later"))
     counts = (
@@ -64,6 +67,13 @@ def tier_stability(needs: pl.DataFrame) -> pl.DataFrame:
         *_share(counts, "level_changed"),
         *_share(counts, "crossed"),
     ).select(name for name in columns(TierStability) if name != "input_id")
+
+
+def _has_error(suffix: str) -> pl.Expr:
+    """Whether ``p_tier_2`` rests on a standard error: a flagged row may mean another cut, or a 0 or 1 as observed."""
+    basis, flag = (pl.col(f"{name}{suffix}") for name in _BASIS)
+    is_between = pl.col(f"p_tier_2{suffix}").is_between(0, 1, closed="none")
+    return basis.is_in(WITH_ERROR) & (flag.is_null() | is_between)
 
 
 def _share(counts: pl.DataFrame, part: str) -> list[pl.Series]:
