@@ -17,22 +17,28 @@ from schemas.projections import (
     NeedLevel,
     Progress,
     Projection,
+    Referral,
     ResponderRate,
     SchoolSignal,
+    ScreeningAccuracy,
     ScreeningResult,
     TierPlacement,
+    TierStability,
     WindowRule,
 )
+from transforms.accuracy import screening_accuracy
 from transforms.classrooms import class_decisions
 from transforms.cuts import cut_scores
 from transforms.cycles import cycle_tables
 from transforms.effects import intervention_effects
 from transforms.membership import class_memberships
-from transforms.placement import need_levels, tier_placements
+from transforms.placement import need_levels
 from transforms.policies import Span
 from transforms.responses import grades_of, responder_rates
 from transforms.screening import screening_results
 from transforms.signals import school_signals
+from transforms.stability import tier_stability
+from transforms.tiers import placement_inputs, referrals, tier_states
 from transforms.windows import WINDOW, window_rules
 
 Tables = dict[type[Projection], pl.DataFrame]
@@ -42,13 +48,29 @@ Plans = Mapping[str, Sequence[Span]]
 _DISTRICT = "district_id"
 
 
-def compute(facts: Mapping[str, pl.LazyFrame], plans: Plans) -> tuple[Tables, pl.DataFrame]:
+def compute(
+    facts: Mapping[str, pl.LazyFrame], plans: Plans, before: pl.DataFrame | None = None
+) -> tuple[Tables, pl.DataFrame]:
     """Every projection of one school year that needs no verdict on data quality, and what was found on the way.
 
     Where a district's policy changed in the year, its facts are read under each policy and every window is taken from
     the one in force on its reference date, every cycle from the one in force when it opened, and what lies in no
-    window from the last. What is said of interventions stands on the rows so taken.
+    window from the last. Tiers go from window to window, so they come after each has the policy of its day; what is
+    said of interventions stands on the rows so taken.
+
+    Args:
+        facts: Current facts by family.
+        plans: Policies of each district in the school year.
+        before: ``TierPlacement`` rows of the school year before.
     """
+    tables, findings = _by_policy(facts, plans)
+    tables[TierPlacement] = tier_states(tables[TierPlacement], before)
+    tables[TierStability] = tier_stability(tables[NeedLevel])
+    return tables, findings
+
+
+def _by_policy(facts: Mapping[str, pl.LazyFrame], plans: Plans) -> tuple[Tables, pl.DataFrame]:
+    """The tables in which each window stands for itself; ``TierPlacement`` as ``placement_inputs``."""
     passes = _passes(plans)
     parts = [_tables(_of(facts, policies) if len(passes) > 1 else facts, policies) for policies in passes]
     latest = {district: spans[-1].policy for district, spans in plans.items()}
@@ -88,20 +110,29 @@ def _tables(facts: Mapping[str, pl.LazyFrame], policies: Mapping[str, DistrictPo
     memberships = class_memberships(facts, windows.lazy(), policies).collect()
     cuts = cut_scores(tests.lazy(), memberships.lazy(), windows.lazy(), policies).collect()
     needs = need_levels(tests.lazy(), memberships.lazy(), windows.lazy(), cuts.lazy(), facts, policies).collect()
-    placements = tier_placements(
-        needs.lazy(), tests.lazy(), memberships.lazy(), windows.lazy(), facts, policies
-    ).collect()
     cycles = cycle_tables(facts, policies, grades_of(memberships, needs))
+    placements = placement_inputs(
+        needs.lazy(),
+        tests.lazy(),
+        memberships.lazy(),
+        windows.lazy(),
+        cycles.cycle.lazy(),
+        cycles.cycle_outcome.lazy(),
+        facts,
+        policies,
+    ).collect()
     tables: Tables = {
         WindowRule: windows,
         ScreeningResult: tests,
         ClassMembership: memberships,
         CutScore: cuts,
         NeedLevel: needs,
-        TierPlacement: placements,
         Cycle: cycles.cycle,
         CycleOutcome: cycles.cycle_outcome,
         Progress: cycles.progress,
+        TierPlacement: placements,
+        Referral: referrals(facts).collect(),
+        ScreeningAccuracy: screening_accuracy(needs.lazy(), tests.lazy(), policies),
     }
     return tables, cycles.finding
 

@@ -65,7 +65,8 @@ class TierSummary(Mart):
     grade: pl.String = field("Grade on the reference date.")
     students: pl.Int64 = field("Students with a row of placement.", nullable=False)
     placed: pl.Int64 = field("Of these, with a recommended tier: the n of the shares.", nullable=False)
-    untested: pl.Int64 = field("Students without a valid test.", nullable=False)
+    untested: pl.Int64 = field("Students without a valid test of the measure that decides.", nullable=False)
+    stale: pl.Int64 = field("Of placed, with a tier carried forward from the last window.", nullable=False)
     tier_1: pl.Int64 = field("Students recommended the core.", nullable=False)
     tier_2: pl.Int64 = field("Students recommended small groups.", nullable=False)
     tier_3: pl.Int64 = field("Students recommended intensive support.", nullable=False)
@@ -76,6 +77,51 @@ class TierSummary(Mart):
 
     class Config:
         unique = ["district_id", "school_year", "benchmark_window", "school_id", "grade"]
+
+
+class TierReconciliation(Mart):
+    """Students whose team decided another tier than is recommended. One row per student and window."""
+
+    benchmark_window: pl.String = field("Benchmark window.", isin=SEASONS, nullable=False)
+    school_id: pl.String = field("School on the reference date.")
+    grade: pl.String = field("Grade on the reference date.")
+    subject_key: pl.String = field("Student.", nullable=False)
+    recommended_tier: pl.Int8 = field("Tier recommended.", isin=[1, 2, 3], nullable=False)
+    recommended_on: pl.Date = field("Reference date of the window.")
+    recommended_reason: pl.String = field("Code of the rule that recommended it.")
+    confidence: pl.String = field("low where one measure alone decided close to its cut.")
+    is_stale: pl.Boolean = field("The recommendation is carried forward without a new test.")
+    assigned_tier: pl.Int8 = field("Tier the team decided, before the next window.", isin=[1, 2, 3], nullable=False)
+    tier_decided_by: pl.String = field("Whose tier stands, as a role: the team's.", nullable=False)
+    assigned_on: pl.Date = field("Day since when it stands.", nullable=False)
+    is_decided_since: pl.Boolean = field(
+        "Decided on or after the reference date, knowing the recommendation; else before, and to be looked at again."
+    )
+
+    class Config:
+        unique = ["district_id", "school_year", "benchmark_window", "subject_key"]
+
+
+class ReviewList(Mart):
+    """Referred students, whatever the screener says, with what it says beside. One row per referral."""
+
+    school_id: pl.String = field("School on the reference date, else as the referral names it.")
+    grade: pl.String = field("Grade on the reference date.")
+    subject_key: pl.String = field("Student.", nullable=False)
+    natural_key: pl.String = field("The referral.", nullable=False)
+    referred_on: pl.Date = field("Day of the referral.")
+    referred_by: pl.String = field("teacher, family, counselor, self or other.")
+    concern: pl.String = field("Code of the concern.")
+    benchmark_window: pl.String = field("Latest window of the year in which the student has a row; null without one.")
+    status: pl.String = field("tested there, or why there is no valid test.")
+    measure: pl.String = field("Measure that decided there.")
+    need_level: pl.String = field("none, watch, tier_2 or tier_3 by that measure.")
+    tier: pl.Int8 = field("Tier recommended there, which no referral moves.", isin=[1, 2, 3])
+    is_stale: pl.Boolean = field("That tier is carried forward without a new test.")
+    assigned_tier: pl.Int8 = field("Tier a team decided.", isin=[1, 2, 3])
+
+    class Config:
+        unique = ["district_id", "school_year", "natural_key"]
 
 
 class CycleSummary(Mart):
@@ -171,7 +217,13 @@ class DataQuality(projections.QualityResult):
 
 
 MARTS: tuple[type[Contract], ...] = (
-    *(ClassroomFlag, TierSummary, CycleSummary),
-    *(ResponderSummary, SchoolSignal, DataQuality),
+    ClassroomFlag,
+    TierSummary,
+    TierReconciliation,
+    ReviewList,
+    CycleSummary,
+    ResponderSummary,
+    SchoolSignal,
+    DataQuality,
 )
 """Every mart, in the order in which they are made."""

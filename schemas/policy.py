@@ -194,13 +194,6 @@ class Window(_Policy):
 ProbabilityModel = Literal["rudner", "kelley", "none"]
 
 
-class TierRule(_Policy):
-    """How a test becomes a tier (METHOD 1.3 to 1.5)."""
-
-    probability: ProbabilityModel = "rudner"
-    """The true score given the test: around the test (Rudner), drawn to the mean of the grade (Kelley), or the test."""
-
-
 class ClassRule(_Policy):
     """When a class is looked at (METHOD 3, knobs of METHOD 6)."""
 
@@ -228,6 +221,53 @@ class ClassRule(_Policy):
     mobile_after_days: int = 10
     mobile_before_days: int = 20
     """School days of SEMANTICS 7.2."""
+
+
+class TierRule(_Policy):
+    """How a test becomes a tier (METHOD 1.3 to 1.5)."""
+
+    probability: ProbabilityModel = "rudner"
+    """The true score given the test: around the test (Rudner), drawn to the mean of the grade (Kelley), or the test."""
+    enter: float = Field(default=0.5, gt=0, lt=1)
+    exit: float = Field(default=0.2, gt=0, lt=1)
+    streak: int = Field(default=2, ge=1)
+    """Windows in a row below `enter` after which a student leaves a tier without falling to `exit`."""
+    allow_skip: bool = True
+    """Whether tier 3 may follow tier 1."""
+    carry_windows: int = Field(default=1, ge=0)
+    """Windows without a test through which the last tier is still shown, marked stale."""
+    combine: Literal["primary_with_corroboration", "primary_only", "any", "all"] = "primary_with_corroboration"
+    sure_above: float = 0.75
+    sure_below: float = 0.25
+    """A primary measure between these two leaves the decision to the secondary one."""
+    secondary_measures: tuple[str, ...] = ()
+    """Measures that may corroborate, the first tested one decides; empty: any other, most tested first."""
+    fallback_measures: tuple[str, ...] = ()
+    """Measures that stand in, in this order, for a student without a valid test of the primary one."""
+
+    @model_validator(mode="after")
+    def _ordered(self) -> "TierRule":
+        if self.exit >= self.enter:
+            raise ValueError("exit must be below enter, or a student on the cut goes back and forth")
+        if self.sure_below > self.sure_above:
+            raise ValueError("sure_below must not be above sure_above")
+        return self
+
+
+class AccuracyRule(_Policy):
+    """How well a screening measure tells who fails a later test (METHOD 1.6)."""
+
+    outcome_measure: str | None = None
+    """The later test; its own rule in `cuts` says by `class_need` who fails it. It never places anyone."""
+    auc_interval: Literal["hanley_mcneil", "delong"] = "hanley_mcneil"
+    rubric: Literal["behavior", "academic"] = "behavior"
+
+
+ACCURACY_RUBRICS: dict[str, dict[str, tuple[float, float, float]]] = {
+    "behavior": {"full": (0.75, 0.70, 0.70), "half": (0.70, 0.60, 0.60)},
+    "academic": {"full": (0.85, 0.70, 0.80)},
+}
+"""Least lower bound of the AUC, sensitivity and specificity of each rating: NCII's rubrics (METHOD 1.6)."""
 
 
 class CycleRule(_Policy):
@@ -366,6 +406,7 @@ class DistrictPolicy(_Policy):
     advanced_words: tuple[str, ...] = ADVANCED_WORDS
     homeroom_grades: tuple[str, ...] = ("K", "1", "2", "3", "4", "5")
     tiers: TierRule = TierRule()
+    accuracy: AccuracyRule = AccuracyRule()
     classes: ClassRule = ClassRule()
     cycles: CycleRule = CycleRule()
     responses: ResponseRule = ResponseRule()
@@ -389,6 +430,9 @@ class DistrictPolicy(_Policy):
                     " the 10-20 % rule is incoherent with such a cut, whatever the teaching. Lower class_need_below, or"
                     " set classes.norm_adjust = true, which judges the class against that share and says so"
                 )
+        outcome = self.accuracy.outcome_measure
+        if outcome is not None and outcome not in {rule.measure for rule in self.all_cuts}:
+            raise ValueError(f"accuracy.outcome_measure: {outcome} has no rule of its own in cuts")
         if self.retroactive and not (self.reason or "").strip():
             raise ValueError("retroactive = true needs a reason: who decided, and why closed windows are read anew")
         ranges = sorted((w.begins_on, w.ends_on, w.season) for w in self.windows if w.begins_on and w.ends_on)
@@ -481,6 +525,8 @@ def _unknown_measures(policy: DistrictPolicy) -> Iterator[str]:
         *((f"standard_errors.{n}.measure", each.measure) for n, each in enumerate(policy.standard_errors)),
         *(("select", measure) for measure in policy.select),
         *((f"primary_measures.{grade}", measure) for grade, measure in policy.primary_measures.items()),
+        *(("tiers.secondary_measures", measure) for measure in policy.tiers.secondary_measures),
+        *(("tiers.fallback_measures", measure) for measure in policy.tiers.fallback_measures),
     ]
     if not named:
         return

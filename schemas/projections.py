@@ -47,6 +47,9 @@ RESPONSES = (
 )
 
 
+DECIDERS = ("team", "recommendation")
+
+
 class Projection(Contract):
     """Columns of every projection row."""
 
@@ -196,21 +199,133 @@ class TierPlacement(Projection):
 
     subject_key: pl.String = field("Student.", nullable=False)
     benchmark_window: pl.String = field("Benchmark window.", isin=SEASONS, nullable=False)
+    reference_on: pl.Date = field("Reference date of the window: the day of the recommendation.")
     school_id: pl.String = field("School on the reference date; as the export names it without a roster.")
     grade: pl.String = field("Grade on the reference date.")
     class_id: pl.String = field("Math class on the reference date.")
     measure: pl.String = field("Primary measure that decided; null where the student has no valid test.")
+    secondary_measure: pl.String = field("Measure that corroborates; null where none was tested or none is asked.")
     status: pl.String = field("tested, or why there is no valid test.", isin=STATUSES)
-    need_level: pl.String = field("none, watch, tier_2 or tier_3.", isin=NEED_LEVELS)
-    tier: pl.Int8 = field("Recommended tier: 1 core, 2 small group, 3 intensive; null where untested.", isin=[1, 2, 3])
-    assigned_tier: pl.Int8 = field("Latest tier a team decided by the reference date.", isin=[1, 2, 3])
-    reason: pl.String = field("Why this tier is recommended.")
+    need_level: pl.String = field("none, watch, tier_2 or tier_3, by the primary measure.", isin=NEED_LEVELS)
+    p_tier_2: pl.Float64 = field("Probability of being below the tier 2 cut, measures combined.", ge=0, le=1)
+    p_tier_3: pl.Float64 = field("Probability of being below the tier 3 cut, measures combined.", ge=0, le=1)
+    confidence: pl.String = field(
+        "low where the primary measure is close to the cut and no second measure helps; null where untested.",
+        isin=["high", "low"],
+    )
+    is_tier_3_corroborated: pl.Boolean = field(
+        "The secondary measure is below its tier 3 cut or the last closed tier 2 cycle was poor, where policy asks it."
+    )
+    response: pl.String = field("Response of the last cycle closed by the reference date, same year.", isin=RESPONSES)
+    tier_before: pl.Int8 = field("Tier the window started from; null for a student not seen before.", isin=[1, 2, 3])
+    tier_before_by: pl.String = field("team or recommendation: who decided that tier.", isin=DECIDERS)
+    tier: pl.Int8 = field(
+        "Recommended tier: 1 core, 2 small group, 3 intensive; null where unknown or untested for too long.",
+        isin=[1, 2, 3],
+    )
+    is_stale: pl.Boolean = field("The tier is carried forward because no test says anything new.", nullable=False)
+    windows_without_test: pl.Int64 = field("Windows since the last one that could say, this one included.")
+    streak_2: pl.Int64 = field("Windows in a row with p_tier_2 below the entry probability, since the last move.")
+    streak_3: pl.Int64 = field("The same of p_tier_3.")
+    reason: pl.String = field("Code of the rule that decided.")
+    assigned_tier: pl.Int8 = field("Latest tier a team decided before the next window.", isin=[1, 2, 3])
+    assigned_on: pl.Date = field("Day of that decision.")
+    tier_decided_by: pl.String = field(
+        "Whose tier stands: the team's where it decided one, else the recommendation.", isin=DECIDERS
+    )
+    evidence_kinds: pl.String = field(
+        "Profile colorado: kinds of evidence by the reference date of a student in tier 2 or 3, of screener, referral"
+        " and cycle, separated by `;`; course grades are not read. Blank where there is none."
+    )
+    evidence_sources: pl.Int64 = field("How many sources these are; every measure is one. 1: one source only.")
     rule: pl.String = field("Cut rule that decided.")
     rule_version: pl.String = field("Version of that rule.")
     measures: pl.Int64 = field("Measures with a valid test in the window.")
 
     class Config:
         unique = ["district_id", "school_year", "benchmark_window", "subject_key"]
+
+
+class Referral(Projection):
+    """Who was referred, by whom and when; never part of a tier. One row per referral."""
+
+    natural_key: pl.String = field("Key of the referral in the log.", nullable=False)
+    subject_key: pl.String = field("Student.", nullable=False)
+    school_id: pl.String = field("School as the source names it.")
+    referred_on: pl.Date = field("Day of the referral.")
+    referred_by: pl.String = field("teacher, family, counselor, self or other.")
+    concern: pl.String = field("Code of the concern.")
+
+    class Config:
+        unique = ["district_id", "school_year", "natural_key"]
+
+
+class TierStability(Projection):
+    """Need levels that change between adjacent windows, and what measurement error alone would change.
+
+    One row per district, school year, measure, grade and pair of windows.
+    """
+
+    measure: pl.String = field("Screening measure.", nullable=False)
+    grade: pl.String = field("Grade in the later window.")
+    from_window: pl.String = field("Earlier window.", isin=SEASONS, nullable=False)
+    to_window: pl.String = field("The measure's next window of the year.", isin=SEASONS, nullable=False)
+    students: pl.Int64 = field("Students with a need level in both: the n of the shares.", nullable=False)
+    level_changed: pl.Int64 = field("Of these, with another need level.", nullable=False)
+    level_changed_share: pl.Float64 = field("Of students.")
+    level_changed_low: pl.Float64 = field("Lower end of its 95 % Wilson interval.")
+    level_changed_high: pl.Float64 = field("Upper end of its 95 % Wilson interval.")
+    crossed: pl.Int64 = field("Students who crossed the tier 2 cut, either way.", nullable=False)
+    crossed_share: pl.Float64 = field("Of students.")
+    crossed_low: pl.Float64 = field("Lower end of its 95 % Wilson interval.")
+    crossed_high: pl.Float64 = field("Upper end of its 95 % Wilson interval.")
+    error_known: pl.Int64 = field("Students with a measurement error in both: the n of the next.", nullable=False)
+    expected_crossed_share: pl.Float64 = field("Share that measurement error alone would carry over the tier 2 cut.")
+
+    class Config:
+        unique = ["district_id", "school_year", "measure", "grade", "from_window"]
+
+
+class ScreeningAccuracy(Projection):
+    """How well a screening measure told who failed a later test. One row per measure, grade and window."""
+
+    benchmark_window: pl.String = field("Window of the screening.", isin=SEASONS, nullable=False)
+    measure: pl.String = field("Screening measure.", nullable=False)
+    grade: pl.String = field("Grade at the screening.")
+    outcome_measure: pl.String = field("Later test of the same school year.", nullable=False)
+    students: pl.Int64 = field("Students with both.", nullable=False)
+    true_positives: pl.Int64 = field("Below the tier 2 cut, and failed.", nullable=False)
+    false_positives: pl.Int64 = field("Below the cut, and passed.", nullable=False)
+    false_negatives: pl.Int64 = field("Not below the cut, and failed.", nullable=False)
+    true_negatives: pl.Int64 = field("Not below the cut, and passed.", nullable=False)
+    sensitivity: pl.Float64 = field("Below the cut, of those who failed.")
+    sensitivity_low: pl.Float64 = field("Lower end of its 95 % Wilson interval.")
+    sensitivity_high: pl.Float64 = field("Upper end of its 95 % Wilson interval.")
+    specificity: pl.Float64 = field("Not below the cut, of those who passed.")
+    specificity_low: pl.Float64 = field("Lower end of its 95 % Wilson interval.")
+    specificity_high: pl.Float64 = field("Upper end of its 95 % Wilson interval.")
+    ppv: pl.Float64 = field("Failed, of those below the cut.")
+    ppv_low: pl.Float64 = field("Lower end of its 95 % Wilson interval.")
+    ppv_high: pl.Float64 = field("Upper end of its 95 % Wilson interval.")
+    npv: pl.Float64 = field("Passed, of those not below the cut.")
+    npv_low: pl.Float64 = field("Lower end of its 95 % Wilson interval.")
+    npv_high: pl.Float64 = field("Upper end of its 95 % Wilson interval.")
+    base_rate: pl.Float64 = field("Failed, of all.")
+    base_rate_low: pl.Float64 = field("Lower end of its 95 % Wilson interval.")
+    base_rate_high: pl.Float64 = field("Upper end of its 95 % Wilson interval.")
+    auc: pl.Float64 = field(
+        "Probability that one who failed had the lower screening score, ties half; null where all failed or none did."
+    )
+    auc_standard_error: pl.Float64 = field("Standard error of the AUC.")
+    auc_low: pl.Float64 = field("Lower end of its 95 % interval.")
+    auc_high: pl.Float64 = field("Upper end of its 95 % interval.")
+    rating: pl.String = field("full, half or none by the rubric of the policy.", isin=["full", "half", "none"])
+    healthy_base_rate: pl.Float64 = field("Failure rate of a class that is well, by policy.")
+    healthy_flagged_share: pl.Float64 = field("Share of such a class that this screening would put below the cut.")
+    healthy_ppv: pl.Float64 = field("Of those, who would really fail.")
+
+    class Config:
+        unique = ["district_id", "school_year", "benchmark_window", "measure", "grade"]
 
 
 class Cycle(Projection):
@@ -512,12 +627,15 @@ PROJECTIONS: tuple[type[Projection], ...] = (
     ClassMembership,
     CutScore,
     NeedLevel,
-    TierPlacement,
     Cycle,
     CycleOutcome,
     Progress,
     ResponderRate,
     InterventionEffect,
+    TierPlacement,
+    Referral,
+    TierStability,
+    ScreeningAccuracy,
     ClassDecision,
     SchoolSignal,
     QualityResult,
