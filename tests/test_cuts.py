@@ -118,7 +118,8 @@ def test_a_cut_needs_thirty_tests_within_ten_percentiles(tests, source):
 
 @pytest.mark.parametrize("percentile", [12.0, 28.0])
 def test_without_a_test_on_both_sides_the_cut_is_unknown(percentile):
-    found = derive(screened([{"score": 200.0, "percentile": percentile}] * 40)).filter(percentile_cut=20)
+    tests = screened([{"score": score, "percentile": percentile} for score in (199.0, 200.0)] * 20)
+    found = derive(tests).filter(percentile_cut=20)
     assert found.select("source", "cut_score", "pairs").rows() == [("unknown", None, 40)]
 
 
@@ -136,9 +137,9 @@ def test_a_fit_on_the_cut_is_not_below_it():
     assert found["cut_score"].to_list() == [198.5]
 
 
-def test_one_wrong_percentile_does_not_carry_the_fit():
+def test_wrong_percentiles_do_not_carry_the_fit():
     wrong = {"score": 150.0, "percentile": 99.0}
-    found = derive(screened([*ladder(), wrong])).filter(percentile_cut=11)
+    found = derive(screened([*ladder(), wrong, wrong])).filter(percentile_cut=11)
     assert found["cut_score"].to_list() == [190.5]
 
 

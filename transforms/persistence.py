@@ -29,8 +29,8 @@ def persistence(decisions: pl.DataFrame, earlier: pl.DataFrame | None = None) ->
     A class is flagged that ``is_flagged`` marks, where the data allow a decision. A window says nothing of a later
     one: a fall flag stays a single flag. Consecutive are two windows of the year between which the district has no
     third for the measure. Years are compared window by window, fall with fall. What another window, year or measure
-    could not say leaves null, unless the answer is certain without it. Single flags ask to look; only what persists or is
-    ``classwide_severe`` asks to act.
+    could not say leaves null, unless the answer is certain without it. Single flags ask to look; only what persists
+    or is ``classwide_severe`` asks to act.
 
     Args:
         decisions: ``ClassDecision`` rows of every window of a school year.

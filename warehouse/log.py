@@ -1,17 +1,21 @@
 """The event log on Delta Lake: append a batch, write its ledger row last, read what was seen and what is current."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 
 import polars as pl
 
 from schemas.contract import columns
-from schemas.events import ALL_YEARS, FAMILIES, Note, ParkedRow, Sighting
+from schemas.events import ALL_YEARS, FAMILIES, ExtractGap, ExtractScope, Note, ParkedRow, Sighting
 from schemas.projections import IngestLedger, RejectedRow
 from warehouse.delta import Table
 from warehouse.home import Home
 
 READING = ["batch_id", "attempt"]
+PACKED = ["natural_key", "export_at", "content_hash", "batch_id", "attempt"]
+"""Order of packed sightings: the keys and contents of one fact lie side by side, and take no room twice."""
+MOST_PACKED = 6_000_000
+"""Sightings of a district and family that are sorted at once, in some 3 GB; more stay as they were written."""
 POLICY = "policy"
 """Layout under which a district's policy stands in the ledger."""
 
@@ -27,6 +31,8 @@ class Log:
             family: table(contract, ("district_id", "school_year"), family) for family, contract in FAMILIES.items()
         }
         self.sightings = table(Sighting, ("district_id", "family"))
+        self.extract_scopes = table(ExtractScope, ("district_id",))
+        self.extract_gaps = table(ExtractGap, ("district_id",))
         self.ledger = table(IngestLedger, ("district_id",))
         self.rejected = table(RejectedRow, ("district_id",))
         self.parked = table(ParkedRow, ("district_id",))
@@ -66,6 +72,14 @@ class Log:
             .join(loaded.lazy().select(READING), on=READING, how="semi")
         )
 
+    def extracts(self, districts: Sequence[str], loaded: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
+        """``ExtractScope`` and ``ExtractGap`` rows of loaded full extracts."""
+        scopes, gaps = (
+            table.scan(district_id=districts).join(loaded.lazy().select(READING), on=READING, how="semi").collect()
+            for table in (self.extract_scopes, self.extract_gaps)
+        )
+        return scopes, gaps
+
     def append(
         self,
         batch_id: str,
@@ -84,6 +98,28 @@ class Log:
         self.rejected.append(rejected, transaction)
         self.parked.append(parked, transaction)
         self.notes.append(notes, transaction)
+
+    def append_extract(self, batch_id: str, attempt: int, scopes: pl.DataFrame, gaps: pl.DataFrame) -> None:
+        """What one reading of a full extract speaks of; not seen before its ledger row either."""
+        self.extract_scopes.append(scopes, f"{batch_id}:{attempt}")
+        self.extract_gaps.append(gaps, f"{batch_id}:{attempt}")
+
+    def pack(self, district_id: str, renew: Callable[[], None] = lambda: None) -> list[str]:
+        """Rewrite a district's sightings in the order of their keys where that pays; returns the families.
+
+        It pays where the exports repeat themselves, so that there are more than twice as many sightings as events, and
+        where they have doubled since they were packed last, so that a sighting is rewritten a few times in all. Every
+        sighting stays: what was known at any time cannot change (decision 10). The caller holds the district's lease.
+        """
+        packed = []
+        for family, events in self.families.items():
+            renew()
+            files = self.sightings.rows_by_file(district_id=district_id, family=family)
+            rest = max(sum(events.rows_by_file(district_id=district_id)), max(files, default=0))
+            pays = 2 * rest < sum(files) <= MOST_PACKED
+            if pays and self.sightings.pack(PACKED, (district_id, family)):
+                packed.append(family)
+        return packed
 
     def record(self, row: Mapping[str, object]) -> None:
         """Write a ledger row: from now on its batch exists."""
