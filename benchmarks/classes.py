@@ -19,8 +19,8 @@ import polars as pl
 from schemas.contract import empty
 from schemas.policy import DistrictPolicy
 from schemas.projections import QualityResult
-from transforms.classes import with_rules
-from transforms.classrooms import decide, judge, need_cuts, pool
+from transforms.classes import with_need_cuts, with_rules
+from transforms.classrooms import decide, judge, pool
 
 SECONDS = 20.0
 GRADES, WINDOWS, MEASURES = (
@@ -125,10 +125,8 @@ def count(rows: pl.DataFrame) -> pl.DataFrame:
 
 def decided(rows: pl.DataFrame, policies: dict[str, DistrictPolicy]) -> pl.DataFrame:
     """What ``class_decisions`` does once the classes are counted."""
-    pooled = pool(with_rules(rows, policies), empty(QualityResult).lazy())
-    cuts = need_cuts(pooled, policies)
-    on = ["district_id", "school_year", "benchmark_window", "measure", "grade", "reference_on"]
-    return decide(judge(pooled.join(cuts, on=on, nulls_equal=True)))
+    counted = with_need_cuts(with_rules(rows, policies), policies)
+    return decide(judge(pool(counted, empty(QualityResult).lazy())))
 
 
 def measured(run: Callable[[], object]) -> tuple[float, float]:

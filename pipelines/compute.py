@@ -10,6 +10,7 @@ from schemas.policy import DistrictPolicy
 from schemas.projections import (
     ClassDecision,
     ClassMembership,
+    CutScore,
     Cycle,
     CycleOutcome,
     NeedLevel,
@@ -21,6 +22,7 @@ from schemas.projections import (
     WindowRule,
 )
 from transforms.classrooms import class_decisions
+from transforms.cuts import cut_scores
 from transforms.cycles import cycle_tables
 from transforms.membership import class_memberships
 from transforms.placement import need_levels, tier_placements
@@ -77,7 +79,8 @@ def _tables(facts: Mapping[str, pl.LazyFrame], policies: Mapping[str, DistrictPo
     tests = screening_results(facts, policies, richness).collect()
     windows = window_rules(tests.lazy(), policies).collect()
     memberships = class_memberships(facts, windows.lazy(), policies).collect()
-    needs = need_levels(tests.lazy(), memberships.lazy(), windows.lazy(), facts, policies).collect()
+    cuts = cut_scores(tests.lazy(), memberships.lazy(), windows.lazy(), policies).collect()
+    needs = need_levels(tests.lazy(), memberships.lazy(), windows.lazy(), cuts.lazy(), facts, policies).collect()
     placements = tier_placements(
         needs.lazy(), tests.lazy(), memberships.lazy(), windows.lazy(), facts, policies
     ).collect()
@@ -86,6 +89,7 @@ def _tables(facts: Mapping[str, pl.LazyFrame], policies: Mapping[str, DistrictPo
         WindowRule: windows,
         ScreeningResult: tests,
         ClassMembership: memberships,
+        CutScore: cuts,
         NeedLevel: needs,
         TierPlacement: placements,
         Cycle: cycles.cycle,

@@ -31,8 +31,14 @@ MADE_FROM: dict[str, tuple[str, ...]] = {
         "events/identity",
         "projections/window_rule",
     ),
+    "projections/cut_score": (
+        "projections/screening_result",
+        "projections/class_membership",
+        "projections/window_rule",
+    ),
     "projections/need_level": (
         "events/not_tested",
+        "projections/cut_score",
         "projections/screening_result",
         "projections/class_membership",
         "projections/window_rule",

@@ -203,6 +203,20 @@ def layouts() -> dict[str, Layout]:
     return found
 
 
+@cache
+def measures() -> frozenset[str]:
+    """Every measure that a layout can read, but for those that files name themselves."""
+    found: set[str] = set()
+    for layout in layouts().values():
+        facts = (*layout.facts, *layout.blocks)
+        found.update(str(fact.constants["measure"]) for fact in facts if "measure" in fact.constants)
+        for columns in (layout.columns, *(fact.columns for fact in facts)):
+            if "measure" in columns:
+                column = columns["measure"]
+                found.update((*column.values.values(), *(value for _, value in column.patterns)))
+    return frozenset(found)
+
+
 def read_layouts(document: dict[str, Any]) -> list[Layout]:
     """Layouts of one TOML document: one, or a `[[layout]]` list whose members share `[base]`."""
     if "layout" not in document:

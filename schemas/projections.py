@@ -7,6 +7,10 @@ from schemas.events import STRANDS, UTC
 
 SEASONS = ("fall", "winter", "spring")
 NEED_LEVELS = ("none", "watch", "tier_2", "tier_3")
+SCALES = ("score", "rasch")
+CUT_SOURCES = ("derived", "pinned", "unknown")
+PROBABILITY_BASES = ("sem", "sem_default", "kelley", "label", "none")
+PROBABILITY_FLAGS = ("sem_missing", "cut_unknown")
 STATUSES = ("tested", "absent", "refused", "exempt_alternate", "invalid", "untested")
 LEVELS = (
     "NONE",
@@ -110,6 +114,36 @@ class ClassMembership(Projection):
         unique = ["district_id", "school_year", "benchmark_window", "subject_key"]
 
 
+class CutScore(Projection):
+    """Score at each percentile cut that a rule uses. One row per window, measure, grade, norms and percentile cut."""
+
+    benchmark_window: pl.String = field("Benchmark window.", isin=SEASONS, nullable=False)
+    measure: pl.String = field("Screening measure.", nullable=False)
+    grade: pl.String = field("Grade at the test, else at the reference date.")
+    norm_version: pl.String = field("Norms behind the percentile.")
+    percentile_cut: pl.Float64 = field("Percentile that the rule cuts at; on it is not below.", nullable=False)
+    scale: pl.String = field("Scale of the cut, that of the standard error: `score` or `rasch`.", isin=SCALES)
+    cut_score: pl.Float64 = field("Score at the cut; null where unknown.")
+    source: pl.String = field(
+        "pinned by policy, derived from exported tests, or unknown.", isin=CUT_SOURCES, nullable=False
+    )
+    pairs: pl.Int64 = field("Tests with a score and a percentile within 10 of the cut.", nullable=False)
+    score_below: pl.Float64 = field("Highest score that is below the cut, of the tests it is derived from.")
+    score_at_or_above: pl.Float64 = field("Lowest score that is on the cut or above it.")
+    pinned_source: pl.String = field("Who pinned the cut.")
+
+    class Config:
+        unique = [
+            "district_id",
+            "school_year",
+            "benchmark_window",
+            "measure",
+            "grade",
+            "norm_version",
+            "percentile_cut",
+        ]
+
+
 class NeedLevel(Projection):
     """What each measure says of each student. One row per student, school year, window and measure."""
 
@@ -125,6 +159,19 @@ class NeedLevel(Projection):
     grade: pl.String = field("Grade at the test, else at the reference date.")
     need_level: pl.String = field("none, watch, tier_2 or tier_3; null where the rule cannot say.", isin=NEED_LEVELS)
     is_in_need: pl.Boolean = field("Below the class-need cut; null where the rule cannot say.")
+    p_tier_2: pl.Float64 = field(
+        "Probability that the true score is below the tier 2 cut; null where the rule cannot say.", ge=0, le=1
+    )
+    p_tier_3: pl.Float64 = field("The same for the tier 3 cut; 0 where the rule has none.", ge=0, le=1)
+    p_class_need: pl.Float64 = field("The same for the class-need cut.", ge=0, le=1)
+    probability_basis: pl.String = field(
+        "What the probabilities rest on: sem of the test, sem_default of the measure, kelley; label or none: 0 and 1.",
+        isin=PROBABILITY_BASES,
+    )
+    probability_flag: pl.String = field(
+        "sem_missing: 0 and 1 for want of a standard error. cut_unknown: 0 and 1 at a cut without a score.",
+        isin=PROBABILITY_FLAGS,
+    )
     rule: pl.String = field("Cut rule that decided.")
     rule_version: pl.String = field("Date from which that rule is valid, and the policy version.")
     natural_key: pl.String = field("Chosen test.")
@@ -310,7 +357,9 @@ class ClassDecision(Projection):
     bound_high: pl.Float64 = field("Need share if every untested student were in need.")
     bound_verdict: pl.String = field("above, not_above or ambiguous, whatever the untested are.")
     tau: pl.Float64 = field("Need rate above which whole-class instruction is looked at.")
+    is_norm_adjusted: pl.Boolean = field("Tau is the share of an average class below the cut (`norm_adjust`).")
     need_cut: pl.String = field("Class-need cut, such as `PR<20`.")
+    recommended_cut: pl.String = field("Cut below which tier 2 is recommended, such as `PR<=20`.")
     p_grade_above: pl.Float64 = field("Probability that the need rate of the school's grade is above tau.")
     grade_tested: pl.Int64 = field("Tested in the pooled grade of the school.")
     grade_in_need: pl.Int64 = field("In need in the pooled grade of the school.")
@@ -378,6 +427,7 @@ PROJECTIONS: tuple[type[Projection], ...] = (
     WindowRule,
     ScreeningResult,
     ClassMembership,
+    CutScore,
     NeedLevel,
     TierPlacement,
     Cycle,

@@ -101,7 +101,9 @@ def decision(**given):
         "bound_high": 0.4,
         "bound_verdict": "above",
         "tau": 0.2,
+        "is_norm_adjusted": False,
         "need_cut": "PR<20",
+        "recommended_cut": "PR<=20",
         "grade_tested": 72,
         "grade_in_need": 36,
         "p_grade_above": 1.0,
@@ -127,7 +129,7 @@ def test_a_reason_says_the_numbers_the_interval_and_both_counts():
     assert reason() == (
         "9 of 24 tested students (37.5 %, interval 20.4-57.4 %) are below the 20th percentile; 24 of 25 enrolled were"
         " tested (96.0 %). The probability that the rate is above 20 % is 0.978; in the whole grade 36 of 72 are:"
-        " look at whole-class instruction in this class. In need (PR<20): 9; recommended Tier 2-3: 10."
+        " look at whole-class instruction in this class. In need (PR<20): 9; recommended Tier 2-3 (PR<=20): 10."
     )
 
 
@@ -156,6 +158,12 @@ def test_one_student_is_singular_and_certainty_is_never_printed():
     assert "is 0.999;" in reason(p_above=1.0)
     assert "is above 12.5 %" not in reason()
     assert "above 12.5 %" in reason(tau=0.125)
+
+
+def test_a_threshold_that_is_the_cuts_own_base_rate_is_labelled():
+    label = "24 % is the share of an average class below this cut (norm_adjusted)."
+    assert reason(tau=0.24, is_norm_adjusted=True).endswith(label)
+    assert "norm_adjusted" not in reason(tau=0.24)
 
 
 def test_fall_says_who_arrived():
@@ -208,7 +216,9 @@ def every_decision():
         section = ("remedial", "advanced")[number % 2] if rule == NOT_REGULAR else "regular"
         level = LEVEL_OF.get(rule, "WATCH")
         named = {"class_id": f"c{number}", "reason": rule, "level": level, "section_type": section}
-        yield decision(**named, benchmark_window=window, need_cut=cut, **row)
+        recommended = cut and cut.replace("<", "<=")
+        adjusted = {"need_cut": cut, "recommended_cut": recommended, "is_norm_adjusted": number % 2 == 0}
+        yield decision(**named, benchmark_window=window, **adjusted, **row)
 
 
 def test_no_sentence_a_mart_can_print_blames_ranks_or_breaks():

@@ -13,6 +13,7 @@ from schemas.policy import CutRule, DistrictPolicy
 from schemas.projections import ClassMembership, NeedLevel, Projection, ScreeningResult, TierPlacement, WindowRule
 from tests.reference import reference_need, reference_primary
 from tests.tables import EXPORTED, facts, rows, table
+from transforms.cuts import cut_scores
 from transforms.membership import class_memberships
 from transforms.placement import need_levels, tier_placements
 from transforms.screening import screening_results
@@ -80,7 +81,9 @@ def memberships(text: str = "subject_key | grade | class_id") -> pl.LazyFrame:
 
 def needs(text: str, policy: DistrictPolicy = POLICY, members: pl.LazyFrame | None = None, **families) -> pl.DataFrame:
     members = memberships() if members is None else members
-    found = need_levels(screening(text), members, WINDOWS, facts(**families), {"d1": policy}).collect()
+    tests = screening(text)
+    cuts = cut_scores(tests, members, WINDOWS, {"d1": policy})
+    found = need_levels(tests, members, WINDOWS, cuts, facts(**families), {"d1": policy}).collect()
     return checked(found, NeedLevel).sort("benchmark_window", "subject_key", "measure")
 
 
@@ -88,7 +91,8 @@ def placed(text: str, members: str = "", policy: DistrictPolicy = POLICY, **fami
     tests = screening(text)
     listed = memberships(members) if members else memberships()
     known = facts(**({"roster": ROSTER} if members else {}) | families)
-    levels = need_levels(tests, listed, WINDOWS, known, {"d1": policy}).collect()
+    cuts = cut_scores(tests, listed, WINDOWS, {"d1": policy})
+    levels = need_levels(tests, listed, WINDOWS, cuts, known, {"d1": policy}).collect()
     found = tier_placements(levels.lazy(), tests, listed, WINDOWS, known, {"d1": policy}).collect()
     return checked(found, TierPlacement).sort("benchmark_window", "subject_key")
 
@@ -376,7 +380,8 @@ def test_levels_and_tiers_agree_with_the_slow_version_in_any_order(cases, cuts, 
     known, policies = facts(roster=ROSTER), {"d1": policy}
 
     def run(frame: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
-        levels = need_levels(frame.lazy(), members, WINDOWS, known, policies).collect()
+        cuts = cut_scores(frame.lazy(), members, WINDOWS, policies)
+        levels = need_levels(frame.lazy(), members, WINDOWS, cuts, known, policies).collect()
         tiers = tier_placements(levels.lazy(), frame.lazy(), members, WINDOWS, known, policies).collect()
         return (
             levels.sort("benchmark_window", "subject_key", "measure"),
@@ -438,7 +443,8 @@ def test_many_districts_in_one_pass_give_what_each_gives_alone():
         tests = screening_results(given_facts, policies, {}).collect().lazy()
         dates = window_rules(tests, policies).collect().lazy()
         members = class_memberships(given_facts, dates, policies).collect().lazy()
-        levels = need_levels(tests, members, dates, given_facts, policies).collect().lazy()
+        cuts = cut_scores(tests, members, dates, policies).collect().lazy()
+        levels = need_levels(tests, members, dates, cuts, given_facts, policies).collect().lazy()
         tiers = tier_placements(levels, tests, members, dates, given_facts, policies)
         return [each.collect() for each in (tests, dates, members, levels, tiers)]
 

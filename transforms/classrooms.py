@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import polars as pl
 
 from schemas.contract import columns, empty
-from schemas.policy import ANY_MEASURE, DistrictPolicy
+from schemas.policy import DistrictPolicy
 from schemas.projections import ClassDecision, QualityResult
 from transforms.class_priors import NETWORK, with_posteriors
 from transforms.classes import (
@@ -18,6 +18,7 @@ from transforms.classes import (
     reaches,
     season_rank,
     share,
+    with_need_cuts,
     with_rules,
 )
 from transforms.discovery import believed, discovered
@@ -98,8 +99,7 @@ def _judgeable(
     memberships: pl.LazyFrame, needs: pl.LazyFrame, quality: pl.LazyFrame, policies: Mapping[str, DistrictPolicy]
 ) -> pl.DataFrame:
     counted = with_rules(count_classes(memberships, needs).collect(engine="streaming"), policies)
-    rows = pool(in_scope(counted), quality)
-    return rows.join(need_cuts(rows, policies), on=[*DISTRICT_GRADE, "reference_on"], nulls_equal=True)
+    return pool(in_scope(with_need_cuts(counted, policies)), quality)
 
 
 def pool(rows: pl.DataFrame, quality: pl.LazyFrame) -> pl.DataFrame:
@@ -232,7 +232,7 @@ def decide(rows: pl.DataFrame) -> pl.DataFrame:
         .otherwise(pl.lit(">20"))
     )
     median = pl.when(pl.col("cut_by") == "percentile").then("median_percentile").when(pl.col("cut_by") == "score")
-    median_below = pl.when("is_pooled").then(median.then("median_score") < pl.col("need_below"))
+    median_below = pl.when("is_pooled").then(median.then("median_score") < pl.col("class_need_below"))
     verdict = (
         pl.when(enrolled == 0)
         .then(None)
@@ -351,51 +351,3 @@ def severity(median_below: pl.Expr) -> pl.Expr:
         .then(pl.lit("watch"))
         .otherwise(pl.lit("none"))
     )
-
-
-def need_cuts(rows: pl.DataFrame, policies: Mapping[str, DistrictPolicy]) -> pl.DataFrame:
-    """The class-need cut in force for each district, window, measure, grade and reference date: name, kind, value."""
-    cuts = pl.DataFrame(
-        [
-            (
-                district,
-                cut.measure,
-                list(cut.grades),
-                list(cut.seasons),
-                cut.valid_from,
-                order,
-                cut.class_need_name,
-                cut.by,
-                cut.class_need_below,
-            )
-            for district, policy in policies.items()
-            for order, cut in enumerate(policy.all_cuts)
-        ],
-        schema={
-            "district_id": pl.String,
-            "any_or_measure": pl.String,
-            "cut_grades": pl.List(pl.String),
-            "cut_seasons": pl.List(pl.String),
-            "valid_from": pl.Date,
-            "order": pl.Int64,
-            "need_cut": pl.String,
-            "cut_by": pl.String,
-            "need_below": pl.Float64,
-        },
-        orient="row",
-    )
-    groups = rows.select(*DISTRICT_GRADE, "reference_on").unique()
-    fits = (
-        groups.with_columns(any_or_measure=pl.concat_list("measure", pl.lit(ANY_MEASURE)))
-        .explode("any_or_measure")
-        .join(cuts, on=["district_id", "any_or_measure"])
-        .filter(
-            (pl.col("cut_grades").list.len() == 0) | pl.col("cut_grades").list.contains(pl.col("grade")),
-            (pl.col("cut_seasons").list.len() == 0) | pl.col("cut_seasons").list.contains(pl.col("benchmark_window")),
-            pl.col("valid_from") <= pl.col("reference_on"),
-        )
-        .sort("order")
-        .unique([*DISTRICT_GRADE, "reference_on"], keep="first", maintain_order=True)
-        .select(*DISTRICT_GRADE, "reference_on", "need_cut", "cut_by", "need_below")
-    )
-    return groups.join(fits, on=[*DISTRICT_GRADE, "reference_on"], how="left", nulls_equal=True)

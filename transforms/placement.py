@@ -5,112 +5,24 @@ from collections.abc import Mapping
 import polars as pl
 
 from schemas.contract import columns
-from schemas.policy import ANY_MEASURE, DistrictPolicy
+from schemas.policy import DistrictPolicy
 from schemas.projections import NeedLevel, TierPlacement
-from transforms.windows import DISTRICT_YEAR, WINDOW, frozen, named_season, policy_versions
+from transforms.cuts import CASE, rule_labels, rules_in_force, with_grade, with_probabilities
+from transforms.windows import DISTRICT_YEAR, WINDOW, frozen, named_season
 
 STUDENT_WINDOW = [*WINDOW, "subject_key"]
 STUDENT_MEASURE = [*STUDENT_WINDOW, "measure"]
 
 
-def _rule_frame(policies: Mapping[str, DistrictPolicy]) -> tuple[pl.LazyFrame, pl.LazyFrame]:
-    """Cut rules, one row per district and rule in order of precedence; and their vendor labels."""
-    rules: list[tuple[object, ...]] = []
-    labels: list[tuple[object, ...]] = []
-    for district, policy in sorted(policies.items()):
-        for order, rule in enumerate(policy.all_cuts):
-            rules.append(
-                (
-                    district,
-                    rule.measure,
-                    order,
-                    rule.by,
-                    rule.valid_from,
-                    list(rule.grades),
-                    list(rule.seasons),
-                    rule.tier_3_below,
-                    rule.tier_2_below,
-                    rule.watch_below,
-                    rule.class_need_below,
-                )
-            )
-            need = {label.strip().lower() for label in rule.class_need}
-            levels: dict[str, str] = {}
-            for level in ("tier_3", "tier_2", "watch", "none"):
-                for label in getattr(rule, level):
-                    levels.setdefault(label.strip().lower(), level)
-            labels.extend(
-                (district, order, label, levels.get(label), label in need) for label in sorted({*levels, *need})
-            )
-    return (
-        pl.LazyFrame(
-            rules,
-            schema={
-                "district_id": pl.String,
-                "measure": pl.String,
-                "rule_order": pl.Int32,
-                "by": pl.String,
-                "valid_from": pl.Date,
-                "grades": pl.List(pl.String),
-                "seasons": pl.List(pl.String),
-                "tier_3_below": pl.Float64,
-                "tier_2_below": pl.Float64,
-                "watch_below": pl.Float64,
-                "class_need_below": pl.Float64,
-            },
-            orient="row",
-        ),
-        pl.LazyFrame(
-            labels,
-            schema={
-                "district_id": pl.String,
-                "rule_order": pl.Int32,
-                "label": pl.String,
-                "label_level": pl.String,
-                "is_label_need": pl.Boolean,
-            },
-            orient="row",
-        ),
-    )
-
-
 def judge(tests: pl.LazyFrame, windows: pl.LazyFrame, policies: Mapping[str, DistrictPolicy]) -> pl.LazyFrame:
-    """Add ``need_level``, ``is_in_need``, ``rule`` and ``rule_version`` to chosen tests.
+    """Add ``need_level``, ``is_in_need``, ``rule``, ``rule_version`` and the rule's own columns to chosen tests.
 
     The first rule that fits measure (or any), grade, window and the reference date (if there is one) decides. Need is
     below the cut, never on it. Where the rule cannot say, level and need are null and ``rule`` says why: `no_rule`,
     `no_percentile`, `no_placement` or `unknown_placement`.
     """
-    rules, labels = _rule_frame(policies)
-    case = [*WINDOW, "measure", "grade"]
-    cases = tests.select(case).unique().join(windows.select(*WINDOW, "reference_on"), on=WINDOW, how="left")
-    own = cases.join(rules, on=["district_id", "measure"])
-    any_measure = cases.join(rules.filter(pl.col("measure") == ANY_MEASURE).drop("measure"), on="district_id")
-    fits = (
-        ((pl.col("grades").list.len() == 0) | pl.col("grades").list.contains(pl.col("grade")))
-        & ((pl.col("seasons").list.len() == 0) | pl.col("seasons").list.contains(pl.col("benchmark_window")))
-        & (pl.col("valid_from") <= pl.col("reference_on")).fill_null(True)
-    )
-    chosen = (
-        pl.concat(
-            [own.with_columns(rule_measure="measure"), any_measure.with_columns(rule_measure=pl.lit(ANY_MEASURE))]
-        )
-        .filter(fits)
-        .sort("rule_order")
-        .unique(case, keep="first", maintain_order=True)
-        .join(policy_versions(policies), on="district_id", how="left")
-        .select(
-            *case,
-            "rule_order",
-            "by",
-            "tier_3_below",
-            "tier_2_below",
-            "watch_below",
-            "class_need_below",
-            rule_name=pl.format("{} by {}", "rule_measure", "by"),
-            rule_version=pl.format("{} policy {}", pl.col("valid_from").dt.to_string("iso"), "policy_version"),
-        )
-    )
+    cases = tests.select(CASE).unique().join(windows.select(*WINDOW, "reference_on"), on=WINDOW, how="left")
+    chosen, labels = rules_in_force(cases, policies), rule_labels(policies)
     value = pl.when(pl.col("by") == "percentile").then("percentile").when(pl.col("by") == "score").then("score")
     by_number = (
         pl.when(value < pl.col("tier_3_below"))
@@ -134,7 +46,7 @@ def judge(tests: pl.LazyFrame, windows: pl.LazyFrame, policies: Mapping[str, Dis
         .then(pl.format("no_{}", "by"))
     )
     return (
-        tests.join(chosen, on=case, how="left", nulls_equal=True)
+        tests.join(chosen, on=CASE, how="left", nulls_equal=True)
         .with_columns(label=pl.col("placement").str.strip_chars().str.to_lowercase())
         .join(labels, on=["district_id", "rule_order", "label"], how="left")
         .with_columns(
@@ -149,6 +61,7 @@ def need_levels(
     screening: pl.LazyFrame,
     memberships: pl.LazyFrame,
     windows: pl.LazyFrame,
+    cuts: pl.LazyFrame,
     facts: Mapping[str, pl.LazyFrame],
     policies: Mapping[str, DistrictPolicy],
 ) -> pl.LazyFrame:
@@ -160,6 +73,7 @@ def need_levels(
         screening: ``ScreeningResult`` rows.
         memberships: ``ClassMembership`` rows; give the grade where the test has none.
         windows: ``WindowRule`` rows.
+        cuts: ``CutScore`` rows.
         facts: Current facts by family; reads ``not_tested``.
         policies: Policy of each district.
 
@@ -168,11 +82,7 @@ def need_levels(
     """
     in_window = screening.filter(pl.col("benchmark_window").is_not_null())
     grades = memberships.select(*STUDENT_WINDOW, member_grade="grade")
-    tested = (
-        in_window.filter("is_chosen")
-        .join(grades, on=STUDENT_WINDOW, how="left")
-        .with_columns(grade=pl.coalesce("grade", "member_grade"))
-    )
+    tested = with_grade(in_window.filter("is_chosen"), memberships)
     missing = _not_tested(facts, policies).filter(pl.col("measure").is_not_null())
     invalid = in_window.filter(~pl.col("is_valid")).select(*STUDENT_MEASURE, status=pl.lit("invalid"))
     untested = (
@@ -182,7 +92,7 @@ def need_levels(
         .join(grades, on=STUDENT_WINDOW, how="left")
         .rename({"member_grade": "grade"})
     )
-    judged = judge(tested, windows, policies).with_columns(status=pl.lit("tested"))
+    judged = with_probabilities(judge(tested, windows, policies), cuts, policies).with_columns(status=pl.lit("tested"))
     return pl.concat([judged.select(_contract(NeedLevel)), _filled(untested, NeedLevel)])
 
 

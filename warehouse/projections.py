@@ -54,6 +54,6 @@ class Projections:
         """Make ``rows`` the whole content of these districts and school years."""
         self.tables[contract].replace(rows, partitions)
 
-    def files(self) -> dict[str, list[str]]:
-        """Parquet files behind every projection, by table name."""
-        return {table_name(contract): table.file_uris() for contract, table in self.tables.items()}
+    def files(self, **partition: Sequence[str]) -> dict[str, list[str]]:
+        """Parquet files behind every projection, by table name; of the named partition values only."""
+        return {table_name(contract): table.file_uris(**partition) for contract, table in self.tables.items()}
