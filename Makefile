@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 N ?= 100000
 
-.PHONY: demo test lint types imports unit damage bench docs ui clean
+.PHONY: demo test lint types imports unit damage bench bench-classes docs ui clean
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -36,8 +36,11 @@ damage: $(VENV)/.installed
 docs: $(VENV)/.installed
 	$(BIN)/python -m schemas.dictionary
 
-bench: $(VENV)/.installed
+bench: bench-classes
 	$(BIN)/python -m benchmarks.load --students $(N)
+
+bench-classes: $(VENV)/.installed
+	$(BIN)/python -m benchmarks.classes
 
 ui: $(VENV)/.installed
 	$(BIN)/tierline ui

@@ -204,6 +204,19 @@ def test_no_slow_search_from_elsewhere_finds_likelier_parameters(group):
         assert loglik + choices <= fitted.loglik[0] + 1e-5
 
 
+@pytest.mark.parametrize("point", [(-4.0, 0.5, 2.0), (1.5, 2.0, 4.0), (-6.0, 0.0, 0.0)])
+def test_the_derivatives_are_those_of_the_value_even_where_the_prior_lies_beyond_every_node(point):
+    likelihood = two_level._Likelihood(schools([HARD[0], HARD[1], HARD[2]]))
+    point = np.tile(point, (3, 1))
+    _, gradient, hessian = likelihood.evaluate(point, 160)
+    for place in range(3):
+        step = np.zeros_like(point)
+        step[:, place] = 1e-4
+        ahead, behind = likelihood.evaluate(point + step, 160), likelihood.evaluate(point - step, 160)
+        np.testing.assert_allclose(gradient[:, place], (ahead[0] - behind[0]) / 2e-4, atol=1e-5, rtol=1e-5)
+        np.testing.assert_allclose(hessian[:, place], (ahead[1] - behind[1]) / 2e-4, atol=1e-4, rtol=1e-4)
+
+
 # Properties
 
 

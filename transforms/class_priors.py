@@ -5,7 +5,7 @@ one of all of them; the one-level one; the pooled rate. A remedial or advanced s
 """
 
 from collections.abc import Callable, Iterable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import polars as pl
@@ -128,15 +128,17 @@ class _Part(NamedTuple):
     def tested(self) -> ClassCounts:
         return _tested(self.rows)
 
-    def spread(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
+    def spread(self, values: NDArray[Any]) -> NDArray[Any]:
         """A value of each group for each of its classes."""
         return np.repeat(values, np.diff(np.append(self.begins, len(self.rows))))
 
 
 def _tested(rows: pl.DataFrame) -> ClassCounts:
     limit = rows["enrolled"] * rows["tau_parts"] // rows["tau_of"]
-    counts = (each.to_numpy() for each in (rows["in_need"], rows["tested"], rows["enrolled"], limit))
-    return ClassCounts(*counts, rows["tau"].to_numpy())
+    y, n, enrolled, most, tau = (
+        each.to_numpy() for each in (rows["in_need"], rows["tested"], rows["enrolled"], limit, rows["tau"])
+    )
+    return ClassCounts(y, n, enrolled, most, tau)
 
 
 def _pooled_posteriors(pooled: pl.DataFrame, network: pl.DataFrame | None) -> pl.DataFrame:
@@ -200,7 +202,7 @@ _LENT = {
     "school_strength": pl.Float64,
     "at_bound": pl.Boolean,
 }
-Found = dict[str, NDArray[np.float64]]
+Found = dict[str, NDArray[Any]]
 
 
 def _in_schools(
@@ -214,8 +216,8 @@ def _in_schools(
     """Classes in order of group and school, as the fit wants them."""
     coded = rows.select(group=pl.struct(group).rle_id(), school=pl.struct(school).rle_id())
     of_school = coded.unique("school", keep="first", maintain_order=True)["group"]
-    places = (each.to_numpy().astype(np.intp) for each in (coded["school"], of_school))
-    return two_level.Classes(*counts[:4], *places, tau, excess)
+    schools, groups = (each.to_numpy().astype(np.intp) for each in (coded["school"], of_school))
+    return two_level.Classes(counts.y, counts.n, counts.enrolled, counts.limit, schools, groups, tau, excess)
 
 
 def _two_level(part: _Part, *, is_lent: bool) -> Found:

@@ -113,9 +113,8 @@ def with_need_cuts(rows: pl.DataFrame, policies: Mapping[str, DistrictPolicy]) -
         policies: Policy of each district.
     """
     case = [*DISTRICT_GRADE, "reference_on"]
-    names = ["need_cut", "recommended_cut", "base_rate"]
-    told = {"cut_by": "by", "need_below": "class_need_below"}
-    cuts = rules_in_force(rows.lazy().select(case).unique(), policies).select(*case, *names, **told).collect()
+    names = ["need_cut", "recommended_cut", "base_rate", "class_need_below"]
+    cuts = rules_in_force(rows.lazy().select(case).unique(), policies).select(*case, *names, cut_by="by").collect()
     base = (pl.col("base_rate") * BASE_RATE_OF).round().cast(pl.Int64)
     is_adjusted = (base * pl.col("tau_of") > BASE_RATE_OF * pl.col("tau_parts")).fill_null(value=False)
     return (

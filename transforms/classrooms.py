@@ -235,7 +235,7 @@ def decide(rows: pl.DataFrame) -> pl.DataFrame:
         .otherwise(pl.lit(">20"))
     )
     median = pl.when(pl.col("cut_by") == "percentile").then("median_percentile").when(pl.col("cut_by") == "score")
-    median_below = pl.when("is_pooled").then(median.then("median_score") < pl.col("need_below"))
+    median_below = pl.when("is_pooled").then(median.then("median_score") < pl.col("class_need_below"))
     verdict = (
         pl.when(enrolled == 0)
         .then(None)

@@ -23,7 +23,7 @@ _CLEARLY = 1e-6
 """A later start must be better by this to be taken."""
 _GRID, _GRID_GROUPS = 241, 64
 """Points on each side of the grid, and groups that are held in memory together."""
-_GRID_MEANS, _GRID_STRENGTHS = (-4.0, 2.0), (1.0, 500.0)
+_GRID_MEANS, _GRID_LOGS = (-4.0, 2.0), (0.0, float(np.log(500.0)))
 
 
 class Moments(NamedTuple):
@@ -255,10 +255,8 @@ def full_bayes(classes: ClassCounts, begins: ArrayLike) -> tuple[Posterior, Floa
     for first in range(0, len(begins), _GRID_GROUPS):
         groups = slice(first, first + _GRID_GROUPS)
         rows = slice(begins[first], ends[groups][-1])
-        some, of = (
-            ClassCounts(*(each[rows] for each in classes)),
-            np.repeat(np.arange(len(ends[groups])), (ends - begins)[groups]),
-        )
+        some = ClassCounts(*(each[rows] for each in classes))  # type: ignore[arg-type]
+        of = np.repeat(np.arange(len(ends[groups])), (ends - begins)[groups])
         part, means[groups], logs[groups] = _average(some, of)
         for whole, each in zip(found, part, strict=True):
             whole[rows] = each
@@ -267,7 +265,7 @@ def full_bayes(classes: ClassCounts, begins: ArrayLike) -> tuple[Posterior, Floa
 
 def _average(classes: ClassCounts, of: Places) -> tuple[Posterior, Floats, Floats]:
     means = np.repeat(special.expit(np.linspace(*_GRID_MEANS, _GRID)), _GRID)
-    logs = np.tile(np.linspace(*np.log(_GRID_STRENGTHS), _GRID), _GRID)
+    logs = np.tile(np.linspace(*_GRID_LOGS, _GRID), _GRID)
     a, b = means * np.exp(logs), (1 - means) * np.exp(logs)
     groups = int(of[-1]) + 1
     density = np.log(a) + np.log(b) - 2.5 * logs + np.zeros((groups, 1))

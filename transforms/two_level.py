@@ -350,23 +350,27 @@ def _posterior(likelihood: _Likelihood, point: Floats, nodes: int) -> Posterior:
     mixed = weight[school]
     total = (power[school] + classes.n)[:, None]
     heard = mixed > _UNHEARD
-    shares = [
+    p_above, p_above_school, p_excess = (
         np.einsum("jk,jk->j", mixed, special.betainc(beta, alpha, 1 - limit, out=np.zeros_like(mixed), where=heard))
         for limit in limits
-    ]
+    )
     return Posterior(
         np.einsum("sk,sk->s", weight, m),
         np.einsum("sk,sk->s", weight, at.x > cut[:, None]),
         np.einsum("jk,jk->j", mixed, alpha / total),
-        *shares,
+        p_above,
+        p_above_school,
+        p_excess,
         _all_tested(classes, alpha, beta, mixed),
     )
 
 
 def _all_tested(classes: Classes, alpha: Floats, beta: Floats, weight: Floats) -> Floats:
     """0 or 1 where the untested cannot change the answer."""
+    y, n, enrolled, limit = (each[:, None] for each in (classes.y, classes.n, classes.enrolled, classes.limit))
     chance = (classes.y > classes.limit).astype(np.float64)
-    rows = np.flatnonzero((classes.y <= classes.limit) & (classes.y + classes.enrolled - classes.n > classes.limit))
-    counts = (each[rows][:, None] for each in (classes.y, classes.n, classes.enrolled, classes.limit))
-    chance[rows] = np.einsum("jk,jk->j", weight[rows], p_full_class_above(*counts, alpha[rows], beta[rows]))
+    rows = np.flatnonzero((y <= limit) & (y + enrolled - n > limit))
+    if len(rows):
+        whole = p_full_class_above(y[rows], n[rows], enrolled[rows], limit[rows], alpha[rows], beta[rows])
+        chance[rows] = np.einsum("jk,jk->j", weight[rows], whole)
     return chance
