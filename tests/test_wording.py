@@ -42,8 +42,8 @@ OF_TEACHERS = re.compile(
 OF_PEOPLE = re.compile(rf"{OF_TEACHERS.pattern}|tutor|birth|person|user_|_title|class_name", re.IGNORECASE)
 """Names of columns that would hold a person or the title of a class, which names one."""
 
-PLACES = {"progression_place"}
-"""Numbers that a mart may be in order of: where a concept stands on its progression is no result."""
+PLACES = {"progression_place", "tier"}
+"""Numbers that a mart may be in order of: a place on a progression and a tier are no results."""
 
 
 def texts() -> Iterator[tuple[str, str]]:
