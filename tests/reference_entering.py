@@ -33,7 +33,7 @@ def growth(students: list[dict[str, Any]], false_discovery: float = 0.10) -> dic
         chances, observed = [], 0
         for each in mine:
             others = [o for o in students if o["cls"] != cls and o["grade"] == each["grade"]]
-            q = rate(others, each["band"]) if each["band"] else None
+            q = rate(others, each["band"]) if each["band"] and each["grade"] else None
             if q is not None:
                 chances.append(q)
                 observed += each["need"]

@@ -151,8 +151,18 @@ def test_a_tail_under_five_percent_among_many_classes_is_not_believed():
     assert one(compared(many))["growth_excess"] == "as_expected"
 
 
+def test_neither_is_a_tail_over_ninety_five_percent():
+    few = [*group("a", "none", 24, 1), *group("r", "none", 100, 20)]
+    many = [*group("a", "none", 24, 1), *(s for n in range(30) for s in group(f"r{n}", "none", 50, 10))]
+    assert one(compared(few))["p_at_least"] > 0.95
+    assert one(compared(few))["growth_excess"] == "fewer"
+    assert one(compared(many))["p_at_least"] > 0.95
+    assert one(compared(many))["growth_excess"] == "as_expected"
+
+
 def test_grades_have_rates_of_their_own_and_no_grade_has_none():
     rest = [*group("rest", "none", 40, 4), *group("rest5", "none", 40, 20, grade="5")]
+    rest += group("rest", "none", 40, 40, grade=None)
     mine = [*group("a", "none", 10, 2), *group("a", "none", 10, 2, grade="5"), *group("a", "none", 4, 1, grade=None)]
     row = one(compared([*mine, *rest]))
     assert (row["with_fall"], row["matched"], row["expected"]) == (24, 20, pytest.approx(10 * 0.1 + 10 * 0.5))

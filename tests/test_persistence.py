@@ -139,6 +139,11 @@ def test_a_grade_that_is_a_system_matter_in_two_of_three_years_persists():
     assert across(year("2026", *system), year("2025", *fine), year("2024", *fine)) == [False, False]
 
 
+def test_a_remedial_section_beside_a_system_grade_does_not_take_it_back():
+    mixed = ("SYSTEM", "STUDENT")
+    assert across(year("2026", *mixed), year("2025", *mixed)) == [True, True]
+
+
 def test_years_that_are_not_known_leave_it_open_unless_it_is_certain():
     system, fine, unknown = ("SYSTEM", "SYSTEM"), ("STUDENT", "STUDENT"), ("SYSTEM_DATA", "SYSTEM_DATA")
     assert across(year("2026", *system)) == [None, None]
