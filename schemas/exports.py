@@ -158,6 +158,9 @@ class Layout(_Model):
     export_name: str | None = None
     """Regular expression of the file name with groups year, month, day of the export."""
     scope: Scope | None = None
+    extract_within: tuple[str, ...] = ()
+    """Columns whose values are the subject area and term of a full extract (SEMANTICS 1.6); empty: its files can be
+    none."""
     people: tuple[str, ...] = ()
     """Id columns of the student, in the order in which a row's own id is taken."""
     names_people: bool = False
@@ -176,6 +179,12 @@ class Layout(_Model):
                 raise ValueError(f"people: {name} is not a column of type id with an id_type")
         if self.scope and self.scope.column not in self.columns:
             raise ValueError(f"scope: no column {self.scope.column}")
+        stated = (*PAYLOADS["screening"], "school_year")
+        if self.extract_within and "school_id" not in self.columns:
+            raise ValueError("extract_within: a full extract is told apart by school, and there is no school_id")
+        for name in self.extract_within:
+            if name not in stated:
+                raise ValueError(f"extract_within: a test has no column {name}")
         for column in self.columns.values():
             for name in (*column.join, *column.where):
                 other = self.columns.get(name)

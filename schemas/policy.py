@@ -14,7 +14,7 @@ from zoneinfo import ZoneInfo, available_timezones
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
-from schemas.exports import measures
+from schemas.exports import layouts, measures
 from schemas.projections import SEASONS
 
 Season = Literal["fall", "winter", "spring"]
@@ -194,13 +194,6 @@ class Window(_Policy):
 ProbabilityModel = Literal["rudner", "kelley", "none"]
 
 
-class TierRule(_Policy):
-    """How a test becomes a tier (METHOD 1.3 to 1.5)."""
-
-    probability: ProbabilityModel = "rudner"
-    """The true score given the test: around the test (Rudner), drawn to the mean of the grade (Kelley), or the test."""
-
-
 class ClassRule(_Policy):
     """When a class is looked at (METHOD 3, knobs of METHOD 6)."""
 
@@ -243,8 +236,55 @@ class ClassRule(_Policy):
     """School days of SEMANTICS 7.2."""
 
 
+class TierRule(_Policy):
+    """How a test becomes a tier (METHOD 1.3 to 1.5)."""
+
+    probability: ProbabilityModel = "rudner"
+    """The true score given the test: around the test (Rudner), drawn to the mean of the grade (Kelley), or the test."""
+    enter: float = Field(default=0.5, gt=0, lt=1)
+    exit: float = Field(default=0.2, gt=0, lt=1)
+    streak: int = Field(default=2, ge=1)
+    """Windows in a row below `enter` after which a student leaves a tier without falling to `exit`."""
+    allow_skip: bool = True
+    """Whether tier 3 may follow tier 1."""
+    carry_windows: int = Field(default=1, ge=0)
+    """Windows without a test through which the last tier is still shown, marked stale."""
+    combine: Literal["primary_with_corroboration", "primary_only", "any", "all"] = "primary_with_corroboration"
+    sure_above: float = 0.75
+    sure_below: float = 0.25
+    """A primary measure between these two leaves the decision to the secondary one."""
+    secondary_measures: tuple[str, ...] = ()
+    """Measures that may corroborate, the first tested one decides; empty: any other, most tested first."""
+    fallback_measures: tuple[str, ...] = ()
+    """Measures that stand in, in this order, for a student without a valid test of the primary one."""
+
+    @model_validator(mode="after")
+    def _ordered(self) -> "TierRule":
+        if self.exit >= self.enter:
+            raise ValueError("exit must be below enter, or a student on the cut goes back and forth")
+        if self.sure_below > self.sure_above:
+            raise ValueError("sure_below must not be above sure_above")
+        return self
+
+
+class AccuracyRule(_Policy):
+    """How well a screening measure tells who fails a later test (METHOD 1.6)."""
+
+    outcome_measure: str | None = None
+    """The later test; its own rule in `cuts` says by `class_need` who fails it. It never places anyone."""
+    auc_interval: Literal["hanley_mcneil", "delong"] = "hanley_mcneil"
+    rubric: Literal["behavior", "academic"] = "behavior"
+
+
+ACCURACY_RUBRICS: dict[str, dict[str, tuple[float, float, float]]] = {
+    "behavior": {"full": (0.75, 0.70, 0.70), "half": (0.70, 0.60, 0.60)},
+    "academic": {"full": (0.85, 0.70, 0.80)},
+}
+"""Least lower bound of the AUC, sensitivity and specificity of each rating: NCII's rubrics (METHOD 1.6)."""
+
+
 class CycleRule(_Policy):
-    """When a cycle is judged, and how (METHOD 2.3, 2.4)."""
+    """When a cycle is judged, and how (METHOD 2.1-2.4)."""
 
     shortest_days: int = 21
     longest_days: int = 42
@@ -256,6 +296,53 @@ class CycleRule(_Policy):
     poor_below: float = 0.20
     assumed_minutes: float | None = None
     """Minutes taken for an attended session that has none; absent: not assumed."""
+    slope_by: Literal["ols", "theil_sen"] = "ols"
+    """Slope that is compared with peers; both are reported (METHOD 2.1). Theil-Sen suits adaptive tests."""
+    rule_points: int = Field(default=4, ge=3, le=4)
+    """Points in a row on one side of the aim line that speak for a change (METHOD 2.2)."""
+    rule_minimum: int = 4
+    """Probe days below which the point rule says nothing but `continue`."""
+    peer_cycles: int = 10
+    """Other closed cycles of a measure and grade that a grade's median slope needs (SEMANTICS 6.6)."""
+    group_poor_share: float = 0.50
+    """From this share of poor responses on, the group's plan is changed before any student's (METHOD 2.4)."""
+    group_minimum: int = 2
+    """Members with a conclusion that make a group of which such a share can be said."""
+
+
+class GrowthNorm(_Policy):
+    """Growth of an average student between two windows, in the unit of the measure."""
+
+    measure: str
+    grades: tuple[str, ...]
+    before: Season
+    after: Season
+    points: float
+    source: str = Field(min_length=1)
+
+
+class ResponseRule(_Policy):
+    """What is said of responder rates and of what interventions are associated with (METHOD 2.5)."""
+
+    progression: tuple[str, ...] = ()
+    """Concepts in the order in which they are taught; those not named follow by code."""
+    display_minimum: int = 10
+    compare_minimum: int = 20
+    """Outcomes with a conclusion below which a rate is not shown, and not compared with others."""
+    norm_pairs: int = 30
+    """Students with both tests that a measure, grade and pair of windows need to tell a correlation."""
+    growth_norms: tuple[GrowthNorm, ...] = ()
+    caliper: float = 0.20
+    """Farthest that two matched students may lie apart before, in standard deviations of their grade."""
+    pairs_minimum: int = 20
+    """Matched pairs, or students on each side of a cut, below which nothing is compared."""
+    baseline_alike: float = 0.05
+    baseline_refused: float = 0.25
+    """Difference at baseline (Hedges g) up to which no adjustment is needed, and beyond which none helps."""
+    follows_cut: float = 0.90
+    """Share of students served as the cut says from which the cut itself makes the comparison."""
+    cut_bandwidth: float = 0.50
+    """Standard deviations on each side of the cut that such a comparison looks at."""
 
 
 class QualityRule(_Policy):
@@ -283,8 +370,10 @@ def _years(value: Any) -> Any:
 
 
 _KEEPING = frozenset({"landing", "archive_days_after_year", "own_warehouse"})
-_NOT_DATED = _KEEPING | {"windows", "no_school_days", "valid_from", "retroactive", "reason"}
-"""Settings that are no part of a dated policy: calendars go by school year, the rest says how files are kept."""
+_TAKING = frozenset({"full_extracts", "confirmed_extracts"})
+_NOT_DATED = _KEEPING | _TAKING | {"windows", "no_school_days", "valid_from", "retroactive", "reason"}
+"""Settings that are no part of a dated policy: calendars go by school year, the rest says how files are taken
+and kept."""
 
 
 def _json(document: dict[str, Any]) -> str:
@@ -302,6 +391,10 @@ class DistrictPolicy(_Policy):
     reason: str | None = None
     profile: Literal["default", "colorado"] = "default"
     landing: Literal["move", "keep"] = "move"
+    full_extracts: tuple[str, ...] = ()
+    """Layouts of which every file is a full extract: what two in a row lack is withdrawn (SEMANTICS 1.6)."""
+    confirmed_extracts: tuple[Annotated[str, Field(pattern="^[0-9a-f]{12,64}$")], ...] = ()
+    """Full extracts that may lack as much as they do, by the beginning of their batch id: withdrawn at once."""
     archive_days_after_year: int | None = Field(default=None, ge=0)
     """Days after the end of its school year for which a loaded file stays in the archive; absent: until somebody
     deletes it, because no file is destroyed that nobody asked to destroy (decision 7)."""
@@ -326,14 +419,21 @@ class DistrictPolicy(_Policy):
     advanced_words: tuple[str, ...] = ADVANCED_WORDS
     homeroom_grades: tuple[str, ...] = ("K", "1", "2", "3", "4", "5")
     tiers: TierRule = TierRule()
+    accuracy: AccuracyRule = AccuracyRule()
     classes: ClassRule = ClassRule()
     cycles: CycleRule = CycleRule()
+    responses: ResponseRule = ResponseRule()
     quality: QualityRule = QualityRule()
 
     @model_validator(mode="after")
     def _coherent(self) -> "DistrictPolicy":
         if self.time_zone not in available_timezones():
             raise ValueError(f"time_zone {self.time_zone!r} is not an IANA time zone such as America/Denver")
+        for name in self.full_extracts:
+            if name not in layouts():
+                raise ValueError(f"full_extracts: no layout is called {name}; `tierline layouts` lists them")
+            if not layouts()[name].extract_within:
+                raise ValueError(f"full_extracts: files of {name} cannot be full extracts of tests")
         for rule in self.all_cuts:
             base = rule.class_base_rate
             if base is not None and base >= self.classes.tau and not self.classes.norm_adjust:
@@ -343,6 +443,9 @@ class DistrictPolicy(_Policy):
                     " the 10-20 % rule is incoherent with such a cut, whatever the teaching. Lower class_need_below, or"
                     " set classes.norm_adjust = true, which judges the class against that share and says so"
                 )
+        outcome = self.accuracy.outcome_measure
+        if outcome is not None and outcome not in {rule.measure for rule in self.all_cuts}:
+            raise ValueError(f"accuracy.outcome_measure: {outcome} has no rule of its own in cuts")
         if self.retroactive and not (self.reason or "").strip():
             raise ValueError("retroactive = true needs a reason: who decided, and why closed windows are read anew")
         ranges = sorted((w.begins_on, w.ends_on, w.season) for w in self.windows if w.begins_on and w.ends_on)
@@ -435,6 +538,8 @@ def _unknown_measures(policy: DistrictPolicy) -> Iterator[str]:
         *((f"standard_errors.{n}.measure", each.measure) for n, each in enumerate(policy.standard_errors)),
         *(("select", measure) for measure in policy.select),
         *((f"primary_measures.{grade}", measure) for grade, measure in policy.primary_measures.items()),
+        *(("tiers.secondary_measures", measure) for measure in policy.tiers.secondary_measures),
+        *(("tiers.fallback_measures", measure) for measure in policy.tiers.fallback_measures),
     ]
     if not named:
         return
