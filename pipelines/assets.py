@@ -85,6 +85,8 @@ def materializations(home: Home, outcome: Outcome, selected: Collection[str]) ->
                 metadata |= files_of(outcome, district)
             if spec.key == WAREHOUSE:
                 metadata["dagster/uri"] = dg.MetadataValue.path(str(home.warehouse))
+                if home.warehouse_of(district).exists():
+                    metadata["own_file"] = dg.MetadataValue.path(str(home.warehouse_of(district)))
             yield dg.AssetMaterialization(
                 spec.key, partition=district, metadata=metadata, tags=versions(spec, district, tables)
             )

@@ -22,8 +22,8 @@ WAREHOUSE = dg.AssetKey(["marts", "warehouse"])
 MADE_FROM: dict[str, tuple[str, ...]] = {
     "exports/rejected_row": ("exports/ingest_ledger",),
     **{f"events/{family}": ("exports/ingest_ledger",) for family in FAMILIES},
-    "projections/window_rule": ("projections/screening_result",),
-    "projections/screening_result": ("events/screening", "events/identity"),
+    "projections/window_rule": ("events/rules", "projections/screening_result"),
+    "projections/screening_result": ("events/rules", "events/screening", "events/identity"),
     "projections/class_membership": (
         "events/roster",
         "events/description",
@@ -44,9 +44,9 @@ MADE_FROM: dict[str, tuple[str, ...]] = {
         "projections/class_membership",
         "projections/window_rule",
     ),
-    "projections/cycle": ("events/cycle", "events/session", "events/identity"),
-    "projections/cycle_outcome": ("events/cycle", "events/session", "events/identity"),
-    "projections/progress": ("events/cycle", "events/session", "events/identity"),
+    "projections/cycle": ("events/rules", "events/cycle", "events/session", "events/identity"),
+    "projections/cycle_outcome": ("events/rules", "events/cycle", "events/session", "events/identity"),
+    "projections/progress": ("events/rules", "events/cycle", "events/session", "events/identity"),
     "projections/quality_result": (
         "exports/ingest_ledger",
         "events/plan",

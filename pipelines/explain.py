@@ -141,17 +141,17 @@ class _Trail:
         return versions.join(shown.rename({"shown_key": "test"}), on="natural_key", how="left", maintain_order="left")
 
     def files(self, *cited: pl.DataFrame) -> pl.DataFrame:
-        """The files cited, and where the bytes that were loaded are kept."""
+        """The files cited, and where the bytes that were loaded are kept; null where they no longer are."""
         batches = pl.concat([rows.select("batch_id") for rows in cited]).unique()
         rows = (
             self.ledger.filter(pl.col("status") == "loaded")
             .join(batches, on="batch_id", how="semi")
             .unique("batch_id", keep="first", maintain_order=True)
         )
-        kept = [
-            self.home.archived(self.district_id, batch, file).relative_to(self.home.root).as_posix()
-            for batch, file in rows.select("batch_id", "file").rows()
+        paths = [
+            self.home.archived(self.district_id, batch, file) for batch, file in rows.select("batch_id", "file").rows()
         ]
+        kept = [path.relative_to(self.home.root).as_posix() if path.exists() else None for path in paths]
         return rows.select(
             "district_id",
             "file",

@@ -12,11 +12,14 @@ from pathlib import Path
 import polars as pl
 
 from pipelines.reading import Aliases, HeldFile, KnownFile, Reader, know
+from pipelines.rules import policy_news, record_policy
 from schemas.exports import layouts
 from schemas.policy import DistrictPolicy, UnreadablePolicy
+from transforms.retention import past_retention
+from warehouse.archive import remove
 from warehouse.home import Home, fingerprint
 from warehouse.landing import Landed, Refused, discover
-from warehouse.log import Log
+from warehouse.log import Log, exports
 from warehouse.vault import KeySource, Vault, random_keys
 
 Progress = Callable[[str], None]
@@ -53,6 +56,10 @@ class LoadReport:
     """Files loaded before, or held before for a reason that still stands."""
     still_held: int = 0
     """Of these, the held ones."""
+    removed_files: int = 0
+    """Archived files that the policy no longer keeps."""
+    rules: int = 0
+    """Policies and calendars that are new on record."""
 
     def files(self, status: str) -> int:
         """Files that got this status in this run."""
@@ -76,7 +83,7 @@ class Loader:
         ``progress`` is told the name of each file that is read.
 
         Raises:
-            UnreadablePolicy: the district has no usable policy; nothing is read.
+            UnreadablePolicy: the district has no usable policy, or it changes closed windows unasked; nothing is read.
             VaultError: another run held the district too long.
             HomeMismatch: the log was written with another secret.
         """
@@ -86,18 +93,23 @@ class Loader:
         with self.vault.lease(district_id) as renew:
             ledger = self.log.ledger_rows([district_id])
             self._same_secret(ledger)
+            report.rules = record_policy(self.log, self.vault, self.secret, district_id, policy, ledger, self._now)
             aliases = read_aliases(self.home)
             landed, report.refused = discover(self.home.landing / district_id, district_id)
             files = sorted((know(each, aliases) for each in landed), key=lambda each: each.order)
             years = _bundle_years(reader, files)
             status = dict(ledger.sort("status").select("batch_id", "status").rows())  # once loaded, loaded
             held = dict(zip(ledger["batch_id"], ledger["held_against"], strict=True))
+            past = set(self._past(ledger, policy)["batch_id"])
             for number, each in enumerate(files, 1):
                 renew()
                 against = self._against(district_id, policy, aliases)
                 if status.get(each.batch_id) == "loaded":
                     report.unchanged_files += 1
-                    self._archive(each.landed, each.batch_id, policy)
+                    if each.batch_id in past:
+                        self._take(each.landed, policy)
+                    else:
+                        self._archive(each.landed, each.batch_id, policy)
                 elif each.batch_id in status and held[each.batch_id] == against:
                     report.unchanged_files += 1
                     report.still_held += 1
@@ -116,6 +128,9 @@ class Loader:
             if report.rows:
                 ledger = self.log.ledger_rows([district_id])
             report.rows += self._retry_parked(reader, ledger, aliases, renew)
+            report.removed_files = self._remove_past(district_id, policy)
+            if report.rows:
+                self.log.pack(district_id, renew)
         return report
 
     def waiting(self, district_id: str) -> dict[str, int]:
@@ -136,11 +151,16 @@ class Loader:
         batches = {know(each, aliases).batch_id for each in landed}
         new = {batch for batch in batches if status.get(batch) != "loaded" and held.get(batch) != against}
         found = {f"{batch}:{against}": attempts.get(batch, 0) for batch in new}
+        if news := policy_news(self.log, district_id, policy, ledger):
+            found[f"policy:{news}"] = 0
         return found | {f"{each.rule}:{hashlib.sha256(each.name.encode()).hexdigest()}": 0 for each in refused}
 
     def _now(self) -> datetime:
         stamp = self.vault.tick(int(self.clock().timestamp() * 1_000_000))
         return datetime.fromtimestamp(stamp / 1_000_000, UTC)
+
+    def _past(self, ledger: pl.DataFrame, policy: DistrictPolicy) -> pl.DataFrame:
+        return past_retention(exports(ledger), policy, self.clock().astimezone(policy.zone).date())
 
     def _same_secret(self, ledger: pl.DataFrame) -> None:
         if ledger.filter(pl.col("home_fingerprint") != fingerprint(self.secret)).height:
@@ -156,7 +176,7 @@ class Loader:
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def _archive(self, landed: Landed, batch_id: str, policy: DistrictPolicy) -> None:
-        """Keep the bytes of a loaded batch; a file that stood alone leaves the landing folder."""
+        """Keep the bytes of a loaded batch, and take its file out of the landing folder."""
         kept = self.home.archived(landed.district_id, batch_id, landed.name)
         if not kept.exists():
             kept.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -167,8 +187,16 @@ class Loader:
                 part.write_bytes(landed.read())  # unpacked, as its name says
             part.chmod(0o600)
             part.replace(kept)
+        self._take(landed, policy)
+
+    def _take(self, landed: Landed, policy: DistrictPolicy) -> None:
+        """A file that stood alone leaves the landing folder, unless the policy keeps it there."""
         if policy.landing == "move" and landed.member is None:
             _remove(landed.path)
+
+    def _remove_past(self, district_id: str, policy: DistrictPolicy) -> int:
+        """Remove archived files that the policy no longer keeps; their ledger rows stay. Returns how many."""
+        return remove(self.home, district_id, self._past(self.log.ledger_rows([district_id]), policy).rows())
 
     def _clear(self, files: Sequence[KnownFile], status: Mapping[str, str], refused: Sequence[Refused]) -> None:
         """Archives and workbooks leave the landing folder once everything in them is loaded."""

@@ -1,18 +1,18 @@
 """Log to projections: which district-years changed, their tables computed in one columnar pass, what that found."""
 
-import hashlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from importlib.metadata import version
 
 import polars as pl
 
+from pipelines.compute import Plans, Tables, compute, decide
 from pipelines.facts import PARTITION, current_facts, fingerprints
 from pipelines.quality import RESULT_COLUMNS, blocked, contract_results, finding_results
+from pipelines.rules import histories
 from schemas.contract import columns, conform, empty, table_name
 from schemas.events import ALL_YEARS
-from schemas.exports import layouts
 from schemas.policy import DistrictPolicy
 from schemas.projections import (
     PROJECTIONS,
@@ -29,13 +29,7 @@ from schemas.projections import (
     TierPlacement,
     WindowRule,
 )
-from transforms.classrooms import class_decisions
-from transforms.cycles import cycle_tables
-from transforms.membership import class_memberships
-from transforms.placement import need_levels, tier_placements
-from transforms.screening import screening_results
-from transforms.signals import school_signals
-from transforms.windows import window_rules
+from transforms.policies import Span
 from warehouse.log import Log
 from warehouse.projections import DistrictState, Projections
 
@@ -61,6 +55,8 @@ READS: dict[type[Projection], tuple[str, ...]] = {
     QualityResult: _ALL,
 }
 """Event families each projection is computed from."""
+FOLLOWS = frozenset({TierPlacement, SchoolSignal})
+"""Projections that start from the tiers with which the year before ended."""
 
 Plausible = Callable[
     [Mapping[type[Projection], pl.DataFrame], pl.DataFrame, Mapping[str, DistrictPolicy]], pl.DataFrame
@@ -98,186 +94,186 @@ def refresh(
     Args:
         log: The home's log.
         projections: Where the tables are kept; a store of its own for a day in the past.
-        policies: The districts meant, with their policies.
-        as_of: Only what was recorded by then counts.
+        policies: The districts meant, each with the policy that rules it where none is on record.
+        as_of: Only what was recorded by then counts, policies included.
         school_year: The only year to look at; the others stay as stale as they are.
         plausible: What else is asked of new tables before they are written.
         progress: Told what is under way.
     """
     report = RefreshReport()
     ledger = log.ledger_rows(sorted(policies), as_of)
-    states = _district_states(ledger, policies)
     news = out_of_date(projections, ledger, policies)
     report.unchanged = sorted(set(policies) - set(news["district_id"]))
     for districts in _chunks(ledger, news["district_id"].sort().to_list()):
         progress(", ".join(districts) if len(districts) < 4 else f"{len(districts)} districts")
         chosen = {district: policies[district] for district in districts}
-        _refresh(log, projections, chosen, ledger, school_year, plausible, report)
+        own_ledger = ledger.filter(pl.col("district_id").is_in(districts))
+        _Refresh(log, projections, chosen, own_ledger, plausible, report).run(school_year)
         if school_year is None:
-            projections.districts.replace(
-                states.filter(pl.col("district_id").is_in(districts)), [(district,) for district in districts]
-            )
+            states = news.filter(pl.col("district_id").is_in(districts))
+            projections.districts.replace(states, [(district,) for district in districts])
     report.held = blocked(projections.read(QualityResult, sorted(policies)).collect()).rows()
     return report
 
 
-def _refresh(
-    log: Log,
-    projections: Projections,
-    policies: Mapping[str, DistrictPolicy],
-    ledger: pl.DataFrame,
-    school_year: str | None,
-    plausible: Plausible | None,
-    report: RefreshReport,
-) -> None:
-    districts = sorted(policies)
-    own_ledger = ledger.filter(pl.col("district_id").is_in(districts))
-    starts = {district: policy.year_starts_month for district, policy in policies.items()}
-    facts = current_facts(log, districts, own_ledger, _ALL, starts)
-    inputs = input_ids(facts, policies)
-    before = projections.partitions.scan(district_id=districts).collect()
-    changed = inputs.join(before, on=[*PARTITION, "projection", "input_id"], how="anti")
-    gone = before.join(inputs, on=[*PARTITION, "projection"], how="anti")
-    stale = pl.concat([changed.select(PARTITION), gone.select(PARTITION)]).unique().sort(PARTITION)
-    if school_year is not None:
-        stale = stale.filter(pl.col("school_year") == school_year)
-    if stale.is_empty():
-        return
-    lazy = {family: rows.join(stale, on=PARTITION, how="semi").lazy() for family, rows in facts.items()}
-    tables, findings = compute(lazy, policies)
-    shaped = {contract: _shaped(rows, contract, inputs) for contract, rows in tables.items()}
-    checked = [finding_results(findings), *(contract_results(shaped[each], each, stale) for each in shaped)]
-    if plausible is not None:
-        checked.append(plausible(shaped, own_ledger, policies).select(RESULT_COLUMNS))
-    quality = pl.concat(checked).join(stale, on=PARTITION, how="semi")
-    decided = _decide(shaped, lazy, quality, policies)
-    decisions = {contract: _shaped(rows, contract, inputs) for contract, rows in decided.items()}
-    quality = pl.concat([quality, *(contract_results(rows, each, stale) for each, rows in decisions.items())])
-    shaped |= decisions | {QualityResult: _shaped(quality, QualityResult, inputs)}
-    good = stale.join(blocked(quality), on=PARTITION, how="anti")
-    done = []
-    for contract in PROJECTIONS:
-        mine = pl.concat(
-            [each.filter(pl.col("projection") == table_name(contract)).select(PARTITION) for each in (changed, gone)]
-        ).unique()
-        # what failed is said even where the tables stay as they were
-        written = mine.join(stale if contract is QualityResult else good, on=PARTITION, how="semi").sort(PARTITION)
-        rows = shaped[contract]
-        if written.height < stale.height:
-            rows = rows.join(written, on=PARTITION, how="semi", maintain_order="left")
-        projections.replace(contract, rows, written.rows())
-        done.append(written.with_columns(projection=pl.lit(table_name(contract))))
-        report.rows[table_name(contract)] = report.rows.get(table_name(contract), 0) + rows.height
-    key = [*PARTITION, "projection"]
-    replaced = pl.concat(done)
-    states = [before.join(replaced, on=key, how="anti"), inputs.join(replaced, on=key, how="semi")]
-    projections.partitions.replace(pl.concat(states), [(district,) for district in districts])
-    report.updated += good.rows()
-    report.quality = pl.concat([report.quality, shaped[QualityResult]])
+class _Refresh:
+    """One chunk of districts, school year by school year: a year's tiers start from those of the year before."""
+
+    def __init__(
+        self,
+        log: Log,
+        projections: Projections,
+        policies: Mapping[str, DistrictPolicy],
+        ledger: pl.DataFrame,
+        plausible: Plausible | None,
+        report: RefreshReport,
+    ) -> None:
+        self.log = log
+        self.projections = projections
+        self.districts = sorted(policies)
+        self.histories = histories(log, policies, ledger)
+        self.ledger = ledger
+        self.plausible = plausible
+        self.report = report
+
+    def run(self, school_year: str | None) -> None:
+        starts = {district: each.latest.year_starts_month for district, each in self.histories.items()}
+        facts = current_facts(self.log, self.districts, self.ledger, _ALL, starts)
+        hashes = fingerprints(facts).filter(pl.col("school_year") != ALL_YEARS)
+        states = self.projections.partitions.scan(district_id=self.districts).collect()
+        years = pl.concat([hashes["school_year"], states["school_year"]]).unique().sort().to_list()
+        for year in years if school_year is None else sorted({school_year} & set(years)):
+            here = pl.col("school_year") == year
+            own = {family: rows.filter(here) for family, rows in facts.items()}
+            states = self._year(year, own, hashes.filter(here), states)
+        self.projections.partitions.replace(states, [(district,) for district in self.districts])
+
+    def _year(
+        self, year: str, facts: Mapping[str, pl.DataFrame], hashes: pl.DataFrame, states: pl.DataFrame
+    ) -> pl.DataFrame:
+        """Write what is stale of one school year; returns the states of all years after that."""
+        plans = {district: each.of_year(year) for district, each in self.histories.items()}
+        inputs = input_ids(hashes, year, plans, self._hash_before(year))
+        before = states.filter(pl.col("school_year") == year)
+        changed = inputs.join(before, on=[*PARTITION, "projection", "input_id"], how="anti")
+        gone = before.join(inputs, on=[*PARTITION, "projection"], how="anti")
+        stale = pl.concat([changed.select(PARTITION), gone.select(PARTITION)]).unique().sort(PARTITION)
+        if stale.is_empty():
+            return states
+        shaped, good = self._compute(facts, plans, inputs, stale)
+        done = []
+        for contract in PROJECTIONS:
+            touched = pl.concat(
+                [
+                    each.filter(pl.col("projection") == table_name(contract)).select(PARTITION)
+                    for each in (changed, gone)
+                ]
+            ).unique()
+            # what failed is said even where the tables stay as they were
+            written = touched.join(stale if contract is QualityResult else good, on=PARTITION, how="semi")
+            rows = shaped[contract]
+            if written.height < stale.height:
+                rows = rows.join(written, on=PARTITION, how="semi", maintain_order="left")
+            self.projections.replace(contract, rows, written.sort(PARTITION).rows())
+            done.append(written.with_columns(projection=pl.lit(table_name(contract))))
+            self.report.rows[table_name(contract)] = self.report.rows.get(table_name(contract), 0) + rows.height
+        self.report.updated += good.rows()
+        self.report.quality = pl.concat([self.report.quality, shaped[QualityResult]])
+        key = [*PARTITION, "projection"]
+        replaced = pl.concat(done)
+        return pl.concat([states.join(replaced, on=key, how="anti"), inputs.join(replaced, on=key, how="semi")])
+
+    def _compute(
+        self, facts: Mapping[str, pl.DataFrame], plans: Plans, inputs: pl.DataFrame, stale: pl.DataFrame
+    ) -> tuple[Tables, pl.DataFrame]:
+        """Every table of the stale district-years in its final shape, and which of these may be written."""
+        stale_plans = {district: plans[district] for district in stale["district_id"].to_list()}
+        lazy = {family: rows.join(stale, on=PARTITION, how="semi").lazy() for family, rows in facts.items()}
+        tables, findings = compute(lazy, stale_plans)
+        shaped = {contract: _shaped(rows, contract, inputs) for contract, rows in tables.items()}
+        checked = [finding_results(findings), *(contract_results(shaped[each], each, stale) for each in shaped)]
+        if self.plausible is not None:
+            latest = {district: spans[-1].policy for district, spans in stale_plans.items()}
+            checked.append(self.plausible(shaped, self.ledger, latest).select(RESULT_COLUMNS))
+        quality = pl.concat(checked).join(stale, on=PARTITION, how="semi")
+        decided = decide(shaped, lazy, quality, stale_plans)
+        decisions = {contract: _shaped(rows, contract, inputs) for contract, rows in decided.items()}
+        quality = pl.concat([quality, *(contract_results(rows, each, stale) for each, rows in decisions.items())])
+        good = stale.join(blocked(quality), on=PARTITION, how="anti")
+        return shaped | decisions | {QualityResult: _shaped(quality, QualityResult, inputs)}, good
+
+    def _hash_before(self, year: str) -> pl.DataFrame:
+        return pl.DataFrame(schema={"district_id": pl.String, "before": pl.String})
 
 
-def compute(
-    facts: Mapping[str, pl.LazyFrame], policies: Mapping[str, DistrictPolicy]
-) -> tuple[dict[type[Projection], pl.DataFrame], pl.DataFrame]:
-    """Every projection that needs no verdict on data quality, and what was found on the way."""
-    richness = {layout.id: layout.richness for layout in layouts().values()}
-    tests = screening_results(facts, policies, richness).collect()
-    windows = window_rules(tests.lazy(), policies).collect()
-    memberships = class_memberships(facts, windows.lazy(), policies).collect()
-    needs = need_levels(tests.lazy(), memberships.lazy(), windows.lazy(), facts, policies).collect()
-    placements = tier_placements(
-        needs.lazy(), tests.lazy(), memberships.lazy(), windows.lazy(), facts, policies
-    ).collect()
-    cycles = cycle_tables(facts, policies)
-    tables: dict[type[Projection], pl.DataFrame] = {
-        WindowRule: windows,
-        ScreeningResult: tests,
-        ClassMembership: memberships,
-        NeedLevel: needs,
-        TierPlacement: placements,
-        Cycle: cycles.cycle,
-        CycleOutcome: cycles.cycle_outcome,
-        Progress: cycles.progress,
-    }
-    return tables, cycles.finding
+def input_ids(hashes: pl.DataFrame, year: str, plans: Plans, before: pl.DataFrame) -> pl.DataFrame:
+    """What each projection partition of a school year is computed from: partition, `projection`, `input_id`.
 
-
-def _decide(
-    tables: Mapping[type[Projection], pl.DataFrame],
-    facts: Mapping[str, pl.LazyFrame],
-    quality: pl.DataFrame,
-    policies: Mapping[str, DistrictPolicy],
-) -> dict[type[Projection], pl.DataFrame]:
-    """Decisions come last: a school whose data failed is told so instead of being flagged."""
-    decisions = class_decisions(tables[ClassMembership].lazy(), tables[NeedLevel].lazy(), quality.lazy(), policies)
-    signals = school_signals(
-        tables[ClassMembership].lazy(),
-        tables[TierPlacement].lazy(),
-        tables[Cycle].lazy(),
-        tables[CycleOutcome].lazy(),
-        facts,
-        decisions.lazy(),
-        quality.lazy(),
-        policies,
-    )
-    return {ClassDecision: decisions, SchoolSignal: signals}
-
-
-def input_ids(facts: Mapping[str, pl.DataFrame], policies: Mapping[str, DistrictPolicy]) -> pl.DataFrame:
-    """What each projection partition is computed from: partition, `projection`, `input_id` (SEMANTICS 4.2)."""
-    hashes = fingerprints(facts).filter(pl.col("school_year") != ALL_YEARS)
+    Args:
+        hashes: ``fingerprints`` of the year's facts.
+        year: The school year.
+        plans: Policies of each district in it.
+        before: `district_id`, `before`: hash of the tiers with which the year before ended (SEMANTICS 4.2).
+    """
     constants = pl.DataFrame(
         {
-            "district_id": list(policies),
-            "constant": [f"{policy_hash(p)}\n{_code_version()}" for p in policies.values()],
+            "district_id": list(plans),
+            "constant": [f"{_plan_text(each)}\n{_code_version()}" for each in plans.values()],
         },
         schema={"district_id": pl.String, "constant": pl.String},
     )
-    partitions = hashes.select(PARTITION).unique().join(constants, on="district_id")
-    made = [
-        partitions.join(
+    partitions = (
+        hashes.select(PARTITION)
+        .unique()
+        .join(constants, on="district_id")
+        .join(before, on="district_id", how="left")
+        .with_columns(pl.col("before").fill_null(""))
+    )
+    made = []
+    for contract, families in READS.items():
+        read = (
             hashes.filter(pl.col("family").is_in(families))
             .sort("family")
             .group_by(PARTITION)
-            .agg(pl.concat_str(["family", "facts_hash"], separator="=").str.join("\n").alias("read")),
-            on=PARTITION,
-            how="left",
-        ).select(
-            *PARTITION,
-            projection=pl.lit(table_name(contract)),
-            input_id=pl.concat_str(["constant", pl.col("read").fill_null("")], separator="\n").chash.sha2_256(),  # type: ignore[attr-defined]
+            .agg(pl.concat_str(["family", "facts_hash"], separator="=").str.join("\n").alias("read"))
         )
-        for contract, families in READS.items()
-    ]
+        parts = ["constant", pl.col("read").fill_null(""), *(["before"] if contract in FOLLOWS else [])]
+        made.append(
+            partitions.join(read, on=PARTITION, how="left").select(
+                *PARTITION,
+                projection=pl.lit(table_name(contract)),
+                input_id=pl.concat_str(parts, separator="\n").chash.sha2_256(),  # type: ignore[attr-defined]
+            )
+        )
     return pl.concat(made)
 
 
-def policy_hash(policy: DistrictPolicy) -> str:
-    """Changes when any number of the policy does."""
-    return hashlib.sha256(policy.model_dump_json().encode()).hexdigest()
+def _plan_text(spans: Sequence[Span]) -> str:
+    """The policies of a school year as one text; the days between them, where there are several."""
+    return "\n".join(
+        f"{span.from_on if number else ''} {span.policy.valid_from} {span.policy.model_dump_json()}"
+        for number, span in enumerate(spans)
+    )
 
 
 def _code_version() -> str:
     return f"{version('tierline')}/{RULES_VERSION}"
 
 
-def out_of_date(projections: Projections, ledger: pl.DataFrame, policies: Mapping[str, DistrictPolicy]) -> pl.DataFrame:
-    """``DistrictState`` of the districts whose projections may not say what ledger, policy and code now do."""
+def out_of_date(projections: Projections, ledger: pl.DataFrame, districts: Collection[str]) -> pl.DataFrame:
+    """``DistrictState`` of the districts whose projections may not say what the ledger and the rules now do.
+
+    Policies are in the ledger too.
+    """
     known = projections.districts.scan().collect()
-    return _district_states(ledger, policies).join(known, on=list(columns(DistrictState)), how="anti", nulls_equal=True)
-
-
-def _district_states(ledger: pl.DataFrame, policies: Mapping[str, DistrictPolicy]) -> pl.DataFrame:
     latest = ledger.group_by("district_id").agg(ledger_at=pl.col("recorded_at").max())
-    return (
-        pl.DataFrame(
-            {"district_id": list(policies), "policy_hash": [policy_hash(p) for p in policies.values()]},
-            schema={"district_id": pl.String, "policy_hash": pl.String},
-        )
+    states = (
+        pl.DataFrame({"district_id": sorted(districts)}, schema={"district_id": pl.String})
         .join(latest, on="district_id", how="left")
         .with_columns(code_version=pl.lit(_code_version()))
         .select(list(columns(DistrictState)))
     )
+    return states.join(known, on=list(columns(DistrictState)), how="anti", nulls_equal=True)
 
 
 def _chunks(ledger: pl.DataFrame, districts: Sequence[str]) -> Iterator[list[str]]:

@@ -13,7 +13,7 @@ from pipelines.loading import Sources
 from pipelines.partitions import add_districts, run_tags
 from pipelines.refresh import refresh
 from pipelines.sensors import EVERYTHING
-from pipelines.work import Outcome, Work, plausible
+from pipelines.work import Outcome, Work, plausible, published_files
 from warehouse.home import Home
 from warehouse.log import Log
 from warehouse.projections import Projections
@@ -85,6 +85,5 @@ def rebuild_as_of(
     past.ledger.replace(ledger, known)
     past.rejected.replace(rejected, known)
     progress("warehouse")
-    tables = (past.ledger, past.rejected, projections.partitions)
-    outcome.published = publish(then.warehouse, projections.files() | {each.name: each.file_uris() for each in tables})
+    outcome.published = publish(then.warehouse, published_files(past, projections))
     return outcome

@@ -9,13 +9,14 @@ import polars as pl
 from pipelines.loading import read_aliases
 from pipelines.reading import Aliases, KnownFile, know
 from pipelines.refresh import out_of_date
+from pipelines.rules import policy_news
 from schemas.exports import layouts
 from schemas.policy import UnreadablePolicy
 from transforms.batches import ROW_OUTCOMES
 from transforms.recognition import Held, clean
 from warehouse.home import Home
 from warehouse.landing import Refused, discover, open_landed
-from warehouse.log import Log
+from warehouse.log import Log, exports
 from warehouse.projections import Projections
 from warehouse.publish import ask, unpublished
 
@@ -60,11 +61,12 @@ def _district(
     shown_late: set[str] | None,
 ) -> dict[str, Any]:
     landed, refused = discover(home.landing / district_id, district_id)
-    latest = {row["batch_id"]: row for row in ledger.sort("recorded_at").iter_rows(named=True)}
+    files = exports(ledger)
+    latest = {row["batch_id"]: row for row in files.sort("recorded_at").iter_rows(named=True)}
     known = [know(each, aliases) for each in landed]
     held = [latest[each.batch_id] for each in known if latest.get(each.batch_id, {}).get("status") == "held"]
     waiting = [each for each in known if each.batch_id not in latest]
-    rows = rows_by_outcome(ledger)
+    rows = rows_by_outcome(files)
     return {
         "district_id": district_id,
         "files_loaded": sum(row["status"] == "loaded" for row in latest.values()),
@@ -113,7 +115,9 @@ def _stale(
         policy = home.policy(district_id)
     except UnreadablePolicy as error:
         return [*found, str(error)]
-    if out_of_date(projections, ledger, {district_id: policy}).height:
+    if policy_news(Log(home), district_id, policy, ledger):
+        found.append("the policy file says what is not on record yet")
+    if out_of_date(projections, ledger, [district_id]).height:
         found.append("the projections are older than the ledger, the policy or the rules")
     if shown_late is None:
         found.append("no warehouse is published")

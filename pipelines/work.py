@@ -55,6 +55,8 @@ class Outcome:
     refreshed: RefreshReport = field(default_factory=RefreshReport)
     published: dict[str, int] = field(default_factory=dict)
     """Rows of every table of the warehouse; empty where it was not published."""
+    district_files: list[str] = field(default_factory=list)
+    """Districts whose own file was published."""
     suspect: pl.DataFrame | None = None
     """What the published tables failed: `QualityResult` rows without `input_id`."""
     transient: bool = False
@@ -93,6 +95,7 @@ class Outcome:
                 "refused": sum(len(load.refused) for load in self.loads.values()),
                 "seen_before": sum(load.unchanged_files for load in self.loads.values()),
                 "still_held": sum(load.still_held for load in self.loads.values()),
+                "removed_from_archive": sum(load.removed_files for load in self.loads.values()),
             },
             "rows": {name: sum(int(str(row[name] or 0)) for row in rows) for name in counted},
             "updated": [f"{district} {year}" for district, year in self.refreshed.updated],
@@ -101,6 +104,7 @@ class Outcome:
             "held": self.held,
             "failed": self.failed,
             "published": self.published,
+            "district_files": self.district_files,
         }
 
     @property
@@ -165,6 +169,9 @@ class Work:
         if "marts" in stages:
             with told("publishing"):
                 self._publish(log, projections, outcome, tell)
+                outcome.suspect = self.look_at_warehouse()
+            for district, policy in policies.items():
+                self._publish_own(log, projections, district, policy, outcome, tell)
 
     def _policies(self, outcome: Outcome) -> Iterator[tuple[str, DistrictPolicy]]:
         for district in outcome.districts:
@@ -191,10 +198,38 @@ class Work:
         changed = unpublished(self.home.warehouse, projections.partitions.scan().collect(), log.ledger_rows())
         if changed is None or changed:
             tell("warehouse")
-            tables = (log.ledger, log.rejected, projections.partitions)
-            sources = projections.files() | {each.name: each.file_uris() for each in tables}
-            outcome.published = publish(self.home.warehouse, sources, changed)
-        outcome.suspect = self.look_at_warehouse()
+            outcome.published = publish(self.home.warehouse, published_files(log, projections), changed)
+
+    def _publish_own(
+        self,
+        log: Log,
+        projections: Projections,
+        district: str,
+        policy: DistrictPolicy,
+        outcome: Outcome,
+        tell: Callable[[str], None],
+    ) -> None:
+        """The district's own file, built from its own rows alone: nothing of another district can be left in it.
+
+        Where the policy no longer asks for it the file goes, because it would be taken for today's.
+        """
+        target = self.home.warehouse_of(district)
+        own = {"district_id": [district]}
+        try:
+            with told(f"publishing warehouse/{target.name}"):
+                if not policy.own_warehouse:
+                    target.unlink(missing_ok=True)
+                    return
+                states = projections.partitions.scan(**own).collect()
+                if unpublished(target, states, log.ledger_rows([district])) == set():
+                    return
+                tell(f"{district}: its own warehouse")
+                target.parent.mkdir(mode=0o750, exist_ok=True)
+                publish(target, published_files(log, projections, **own), lock_of=self.home.warehouse)
+                outcome.district_files.append(district)
+        except PassFailed as failure:
+            outcome.failed[district] = str(failure)
+            outcome.transient |= failure.transient
 
     def look_at_warehouse(self) -> pl.DataFrame | None:
         """What the published tables promise and whether they keep it; None where nothing was published yet.
@@ -220,6 +255,12 @@ class Work:
         part.write_text(json.dumps({"file": file, "results": results.to_dicts()}), "utf-8")
         part.replace(kept)
         return results
+
+
+def published_files(log: Log, projections: Projections, **partition: Sequence[str]) -> dict[str, list[str]]:
+    """Parquet files behind the tables that are published; of the named partition values only."""
+    tables = (log.ledger, log.rejected, projections.partitions)
+    return projections.files(**partition) | {each.name: each.file_uris(**partition) for each in tables}
 
 
 def plausible(

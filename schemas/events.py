@@ -191,6 +191,15 @@ class IdentityEvent(Event):
     winner_key: pl.String = field("Smaller of the two keys, which stands for both when the log is read.")
 
 
+class RuleEvent(Event):
+    """`PolicySet`, `CalendarSet`. One row per version of a district's policy from a day on, or of a year's calendar."""
+
+    valid_from: pl.Date = field("First day the policy is for; null for a calendar.")
+    calendar_year: pl.String = field("School year of a calendar; null for a policy.")
+    document: pl.String = field("What the district says, as JSON; what it leaves out takes the default.")
+    is_retroactive: pl.Boolean = field("Whether it was meant for windows that were closed already.")
+
+
 FAMILIES: dict[str, type[Event]] = {
     "screening": ScreeningEvent,
     "roster": RosterEvent,
@@ -201,6 +210,7 @@ FAMILIES: dict[str, type[Event]] = {
     "session": SessionEvent,
     "context": ContextEvent,
     "identity": IdentityEvent,
+    "rules": RuleEvent,
 }
 """Event families; each is one Delta table of the log."""
 
@@ -313,5 +323,7 @@ EVENT_TYPES: dict[str, EventType] = {
     "EngagementObserved": EventType("context", "engagement", _CLASS_RECORD),
     "FamilyContacted": EventType("context", "contact", _PERSON_RECORD),
     "StudentMerged": EventType("identity", "merged", (Key(("loser_key", "winner_key")),)),
+    "PolicySet": EventType("rules", "policy", (Key(("valid_from",)),)),
+    "CalendarSet": EventType("rules", "calendar", (Key(("calendar_year",)),)),
 }
 """Event types a layout may state; corrections and withdrawals are later versions of `ScreenerScored`."""

@@ -1,5 +1,6 @@
 """The numbers educators own, dated and sourced: windows, cuts, thresholds, and the words that mark math classes."""
 
+import json
 import tomllib
 from datetime import date
 from functools import cached_property
@@ -186,14 +187,31 @@ def _years(value: Any) -> Any:
     return tuple(str(each) for each in value) if isinstance(value, list) else value
 
 
+_KEEPING = frozenset({"landing", "archive_days_after_year", "own_warehouse"})
+_NOT_DATED = _KEEPING | {"windows", "no_school_days", "valid_from", "retroactive", "reason"}
+"""Settings that are no part of a dated policy: calendars go by school year, the rest says how files are kept."""
+
+
+def _json(document: dict[str, Any]) -> str:
+    return json.dumps(document, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+
+
 class DistrictPolicy(_Policy):
     """Everything a district decides; what it leaves out takes the documented default."""
 
     time_zone: str
     valid_from: date = date(1980, 1, 1)
     source: str = "Defaults of the method."
+    retroactive: bool = False
+    """Meant for windows that are closed already; needs a reason (SEMANTICS 5.3)."""
+    reason: str | None = None
     profile: Literal["default", "colorado"] = "default"
     landing: Literal["move", "keep"] = "move"
+    archive_days_after_year: int | None = Field(default=None, ge=0)
+    """Days after the end of its school year for which a loaded file stays in the archive; absent: until somebody
+    deletes it, because no file is destroyed that nobody asked to destroy (decision 7)."""
+    own_warehouse: bool = False
+    """Whether a run also publishes `warehouse/<district>.duckdb`, with this district's rows alone."""
     year_starts_month: int = Field(default=7, ge=1, le=12)
     windows: tuple[Window, ...] = ()
     no_school_days: tuple[date, ...] = ()
@@ -224,11 +242,44 @@ class DistrictPolicy(_Policy):
                     f" in need by construction, which is not below tau = {self.classes.tau:g};"
                     " a norm-referenced cut at or above the 20th percentile cannot be used with the 20 % rule"
                 )
+        if self.retroactive and not (self.reason or "").strip():
+            raise ValueError("retroactive = true needs a reason: who decided, and why closed windows are read anew")
         ranges = sorted((w.begins_on, w.ends_on, w.season) for w in self.windows if w.begins_on and w.ends_on)
         for (_, ends, season), (begins, _, other) in pairwise(ranges):
             if begins <= ends:
                 raise ValueError(f"windows {season} and {other} overlap on {begins.isoformat()}")
         return self
+
+    @property
+    def document(self) -> str:
+        """What the district says that a window can depend on, as JSON; no calendar, nothing of how files are kept."""
+        return _json(self.model_dump(mode="json", exclude_unset=True, exclude=set(_NOT_DATED)))
+
+    @property
+    def ruling(self) -> str:
+        """The part of the document that closed windows rest on: what is plausible in a delivery may change any day."""
+        return _json(self.model_dump(mode="json", exclude_unset=True, exclude={*_NOT_DATED, "quality", "source"}))
+
+    @property
+    def calendars(self) -> dict[str, str]:
+        """Windows and free days of each school year that the district names, as JSON."""
+        years = {window.school_year for window in self.windows} | {self._year(day) for day in self.no_school_days}
+        return {
+            year: _json(
+                {
+                    "windows": [
+                        window.model_dump(mode="json", exclude_none=True)
+                        for window in self.windows
+                        if window.school_year == year
+                    ],
+                    "no_school_days": sorted(day.isoformat() for day in self.no_school_days if self._year(day) == year),
+                }
+            )
+            for year in sorted(years)
+        }
+
+    def _year(self, day: date) -> str:
+        return str(day.year + (self.year_starts_month > 1 and day.month >= self.year_starts_month))
 
     @property
     def zone(self) -> ZoneInfo:

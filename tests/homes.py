@@ -92,15 +92,16 @@ class Place:
         return refresh(self.log, self.projections, {self.district: self.home.policy(self.district)})
 
     def ledger(self) -> pl.DataFrame:
-        return self.log.ledger_rows([self.district])
+        """Ledger rows of the files; those of the policy are left out."""
+        return self.log.ledger_rows([self.district]).filter(pl.col("layout").ne_missing("policy"))
 
     def events(self, family: str = "screening") -> pl.DataFrame:
         """Events that readers see."""
-        return self.log.events(family, [self.district], loaded(self.ledger())).collect()
+        return self.log.events(family, [self.district], loaded(self.log.ledger_rows([self.district]))).collect()
 
     def all_events(self) -> int:
-        """Rows of every family, whether readers see them or not."""
-        return sum(self.log.families[family].scan().collect().height for family in FAMILIES)
+        """Rows of every family but the policy's, whether readers see them or not."""
+        return sum(self.log.families[family].scan().collect().height for family in FAMILIES if family != "rules")
 
     def tables(self) -> dict[str, pl.DataFrame]:
         """Every projection, rows in a fixed order."""

@@ -50,7 +50,7 @@ def test_flags_count_the_classes_of_every_window_and_measure(lived: Lived):
 def test_a_file_that_landed_and_a_policy_that_changed_make_it_stale(tampered: Home, lived: Lived):
     (tampered.landing / lived.district / "new.csv").write_text("a,b\n1,2\n")
     policy = tampered.policies / f"{lived.district}.toml"
-    policy.write_text(policy.read_text() + 'landing = "keep"\n')
+    policy.write_text(policy.read_text() + "[cycles]\nshortest_days = 20\n")
     (told,) = status_of(tampered, [lived.district])
     assert told["files_waiting"] == 1
     assert [each.partition(" ")[0] for each in told["stale"]] == ["1", "the"]

@@ -55,6 +55,10 @@ class Home:
         """What analysts open."""
         return self.root / "warehouse.duckdb"
 
+    def warehouse_of(self, district_id: str) -> Path:
+        """What a district that has a file of its own opens: `warehouse/<district>.duckdb`."""
+        return self.root / "warehouse" / f"{district_id}.duckdb"
+
     @property
     def policies(self) -> Path:
         """`<district>.toml`, and `aliases/<layout>.toml`."""

@@ -1,6 +1,6 @@
 """The event log on Delta Lake: append a batch, write its ledger row last, read what was seen and what is current."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 
@@ -13,6 +13,12 @@ from warehouse.delta import Table
 from warehouse.home import Home
 
 READING = ["batch_id", "attempt"]
+PACKED = ["natural_key", "export_at", "content_hash", "batch_id", "attempt"]
+"""Order of packed sightings: the keys and contents of one fact lie side by side, and take no room twice."""
+MOST_PACKED = 6_000_000
+"""Sightings of a district and family that are sorted at once, in some 3 GB; more stay as they were written."""
+POLICY = "policy"
+"""Layout under which a district's policy stands in the ledger."""
 
 
 class Log:
@@ -85,6 +91,23 @@ class Log:
         self.parked.append(parked, transaction)
         self.notes.append(notes, transaction)
 
+    def pack(self, district_id: str, renew: Callable[[], None] = lambda: None) -> list[str]:
+        """Rewrite a district's sightings in the order of their keys where that pays; returns the families.
+
+        It pays where the exports repeat themselves, so that there are more than twice as many sightings as events, and
+        where they have doubled since they were packed last, so that a sighting is rewritten a few times in all. Every
+        sighting stays: what was known at any time cannot change (decision 10). The caller holds the district's lease.
+        """
+        packed = []
+        for family, events in self.families.items():
+            renew()
+            files = self.sightings.rows_by_file(district_id=district_id, family=family)
+            rest = max(sum(events.rows_by_file(district_id=district_id)), max(files, default=0))
+            pays = 2 * rest < sum(files) <= MOST_PACKED
+            if pays and self.sightings.pack(PACKED, (district_id, family)):
+                packed.append(family)
+        return packed
+
     def record(self, row: Mapping[str, object]) -> None:
         """Write a ledger row: from now on its batch exists."""
         self.ledger.append(pl.DataFrame([row], schema=columns(IngestLedger), strict=False))
@@ -93,6 +116,11 @@ class Log:
 def loaded(ledger: pl.DataFrame) -> pl.DataFrame:
     """Readings that exist: `batch_id`, `attempt`, `layout`."""
     return ledger.filter(pl.col("status") == "loaded").select(*READING, "layout")
+
+
+def exports(ledger: pl.DataFrame) -> pl.DataFrame:
+    """Ledger rows of files that landed: all but those of policies."""
+    return ledger.filter(pl.col("layout").ne_missing(POLICY))
 
 
 def _in(districts: Sequence[str] | None) -> dict[str, Sequence[str]]:

@@ -26,7 +26,6 @@ class DistrictState(Contract):
 
     district_id: pl.String = field("District.", nullable=False)
     ledger_at: UTC = field("Latest ledger row that was read.")
-    policy_hash: pl.String = field("Hash of the policy.")
     code_version: pl.String = field("Version of the rules.")
 
 
@@ -55,6 +54,6 @@ class Projections:
         """Make ``rows`` the whole content of these districts and school years."""
         self.tables[contract].replace(rows, partitions)
 
-    def files(self) -> dict[str, list[str]]:
-        """Parquet files behind every projection, by table name."""
-        return {table_name(contract): table.file_uris() for contract, table in self.tables.items()}
+    def files(self, **partition: Sequence[str]) -> dict[str, list[str]]:
+        """Parquet files behind every projection, by table name; of the named partition values only."""
+        return {table_name(contract): table.file_uris(**partition) for contract, table in self.tables.items()}

@@ -95,6 +95,7 @@ def publish(
     sources: Mapping[str, Source],
     changed: Collection[Partition] | None = None,
     *,
+    lock_of: Path | None = None,
     timeout: float = LOCK_SECONDS,
 ) -> dict[str, int]:
     """Publish the warehouse: the projections and the log as they stand, and the marts made from them.
@@ -104,7 +105,8 @@ def publish(
         sources: Table name to source, of every table that exists; a table without a source is empty.
         changed: Partitions to replace; the others keep what the file has. None replaces all. A table whose
             columns are not those of its contract is replaced whole.
-        timeout: Seconds to wait for another publish of the same file.
+        lock_of: Published file whose lock is taken; the target's own if absent.
+        timeout: Seconds to wait for another publish under the same lock.
 
     Returns:
         Rows of every table, by `schema.table`.
@@ -115,7 +117,7 @@ def publish(
     unknown = sorted(set(sources) - {table_name(each) for each in (*PROJECTIONS, *LOG, *STATE)})
     if unknown:
         raise PublishFailed(f"No contract describes {', '.join(unknown)}. Name tables of the projections or the log.")
-    with _locked(target, timeout), _beside(target) as made:
+    with _locked(lock_of or target, timeout), _beside(target) as made:
         if changed is not None and target.exists():
             shutil.copyfile(target, made)
         with _told(f"{target.name} could not be written"), connect(made, read_only=False) as connection:

@@ -1,0 +1,205 @@
+"""Facts to projections in one columnar pass: the order of the transforms, and each window by the policy of its day."""
+
+from collections.abc import Mapping, Sequence
+
+import polars as pl
+
+from schemas.contract import columns
+from schemas.exports import layouts
+from schemas.policy import DistrictPolicy
+from schemas.projections import (
+    ClassDecision,
+    ClassMembership,
+    Cycle,
+    CycleOutcome,
+    NeedLevel,
+    Progress,
+    Projection,
+    SchoolSignal,
+    ScreeningResult,
+    TierPlacement,
+    WindowRule,
+)
+from transforms.classrooms import class_decisions
+from transforms.cycles import cycle_tables
+from transforms.membership import class_memberships
+from transforms.placement import need_levels, tier_placements
+from transforms.policies import Span
+from transforms.screening import screening_results
+from transforms.signals import school_signals
+from transforms.windows import WINDOW, window_rules
+
+Tables = dict[type[Projection], pl.DataFrame]
+Plans = Mapping[str, Sequence[Span]]
+"""Policies of each district in one school year, in order."""
+
+_DISTRICT = "district_id"
+
+
+def compute(facts: Mapping[str, pl.LazyFrame], plans: Plans) -> tuple[Tables, pl.DataFrame]:
+    """Every projection of one school year that needs no verdict on data quality, and what was found on the way.
+
+    Where a district's policy changed in the year, its facts are read under each policy and every window is taken from
+    the one in force on its reference date, every cycle from the one in force when it opened, and what lies in no
+    window from the last.
+    """
+    passes = _passes(plans)
+    parts = [_tables(_of(facts, policies) if len(passes) > 1 else facts, policies) for policies in passes]
+    if len(passes) == 1:
+        return parts[0]
+    rulers = _rulers([tables for tables, _ in parts], plans)
+    found = [
+        findings.join(_last(plans, number), on=_DISTRICT, how="semi") for number, (_, findings) in enumerate(parts)
+    ]
+    return _chosen([tables for tables, _ in parts], plans, rulers), pl.concat(found)
+
+
+def decide(tables: Tables, facts: Mapping[str, pl.LazyFrame], quality: pl.DataFrame, plans: Plans) -> Tables:
+    """Decisions come last: a school whose data failed is told so instead of being flagged."""
+    passes = _passes(plans)
+    if len(passes) == 1:
+        return _decisions(tables, facts, quality, passes[0])
+    rulers = _rulers([tables] * len(passes), plans)
+    parts = [
+        _decisions(
+            {contract: _in_force(rows, contract, plans, rulers, number) for contract, rows in tables.items()},
+            _of(facts, policies),
+            quality.join(_those(policies), on=_DISTRICT, how="semi"),
+            policies,
+        )
+        for number, policies in enumerate(passes)
+    ]
+    return {contract: pl.concat([part[contract] for part in parts]) for contract in parts[0]}
+
+
+def _tables(facts: Mapping[str, pl.LazyFrame], policies: Mapping[str, DistrictPolicy]) -> tuple[Tables, pl.DataFrame]:
+    richness = {layout.id: layout.richness for layout in layouts().values()}
+    tests = screening_results(facts, policies, richness).collect()
+    windows = window_rules(tests.lazy(), policies).collect()
+    memberships = class_memberships(facts, windows.lazy(), policies).collect()
+    needs = need_levels(tests.lazy(), memberships.lazy(), windows.lazy(), facts, policies).collect()
+    placements = tier_placements(
+        needs.lazy(), tests.lazy(), memberships.lazy(), windows.lazy(), facts, policies
+    ).collect()
+    cycles = cycle_tables(facts, policies)
+    tables: Tables = {
+        WindowRule: windows,
+        ScreeningResult: tests,
+        ClassMembership: memberships,
+        NeedLevel: needs,
+        TierPlacement: placements,
+        Cycle: cycles.cycle,
+        CycleOutcome: cycles.cycle_outcome,
+        Progress: cycles.progress,
+    }
+    return tables, cycles.finding
+
+
+def _decisions(
+    tables: Mapping[type[Projection], pl.DataFrame],
+    facts: Mapping[str, pl.LazyFrame],
+    quality: pl.DataFrame,
+    policies: Mapping[str, DistrictPolicy],
+) -> Tables:
+    decisions = class_decisions(tables[ClassMembership].lazy(), tables[NeedLevel].lazy(), quality.lazy(), policies)
+    signals = school_signals(
+        tables[ClassMembership].lazy(),
+        tables[TierPlacement].lazy(),
+        tables[Cycle].lazy(),
+        tables[CycleOutcome].lazy(),
+        facts,
+        decisions.lazy(),
+        quality.lazy(),
+        policies,
+    )
+    return {ClassDecision: decisions, SchoolSignal: signals}
+
+
+# Policies that change within a school year
+
+
+def _passes(plans: Plans) -> list[dict[str, DistrictPolicy]]:
+    """The first policy of every district, the second of those that have one, and so on."""
+    most = max((len(spans) for spans in plans.values()), default=0)
+    return [
+        {district: spans[number].policy for district, spans in plans.items() if number < len(spans)}
+        for number in range(most)
+    ]
+
+
+def _those(districts: Mapping[str, object]) -> pl.DataFrame:
+    return pl.DataFrame({_DISTRICT: list(districts)}, schema={_DISTRICT: pl.String})
+
+
+def _last(plans: Plans, number: int) -> pl.DataFrame:
+    return _those({district: spans for district, spans in plans.items() if number == len(spans) - 1})
+
+
+def _of(facts: Mapping[str, pl.LazyFrame], policies: Mapping[str, DistrictPolicy]) -> dict[str, pl.LazyFrame]:
+    districts = _those(policies).lazy()
+    return {family: rows.join(districts, on=_DISTRICT, how="semi") for family, rows in facts.items()}
+
+
+def _spans(plans: Plans) -> pl.DataFrame:
+    return pl.DataFrame(
+        [
+            (district, number, span.from_on, span.until_on)
+            for district, spans in plans.items()
+            for number, span in enumerate(spans)
+        ],
+        schema={_DISTRICT: pl.String, "ruler": pl.UInt32, "from_on": pl.Date, "until_on": pl.Date},
+        orient="row",
+    )
+
+
+def _ruled(rows: pl.DataFrame, day: str, plans: Plans) -> pl.DataFrame:
+    """The rows with the number of the policy in force on a day; the last where there is no day."""
+    began = pl.col("from_on").is_null() | (pl.col("ruler") == 0) | (pl.col(day) >= pl.col("from_on"))
+    ended = pl.col("until_on").is_not_null() & (pl.col(day) >= pl.col("until_on"))
+    last = pl.col("ruler") == pl.col("ruler").max().over(_DISTRICT)
+    return (
+        rows.join(_spans(plans), on=_DISTRICT)
+        .filter(pl.when(pl.col(day).is_null()).then(last).otherwise(began & (~ended | last)))
+        .drop("from_on", "until_on")
+    )
+
+
+def _rulers(parts: Sequence[Tables], plans: Plans) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Which policy rules each window and each cycle: by the reference date, and by the day it opened."""
+
+    def of(contract: type[Projection], key: list[str], day: str) -> pl.DataFrame:
+        own = [part[contract].join(_last(plans, number), on=_DISTRICT, how="semi") for number, part in enumerate(parts)]
+        return _ruled(pl.concat(own).select(*key, day).unique(), day, plans).drop(day)
+
+    return of(WindowRule, WINDOW, "reference_on"), of(Cycle, _CYCLE, "opened_on")
+
+
+_CYCLE = [_DISTRICT, "school_year", "cycle_id"]
+
+
+def _in_force(
+    rows: pl.DataFrame,
+    contract: type[Projection],
+    plans: Plans,
+    rulers: tuple[pl.DataFrame, pl.DataFrame],
+    number: int,
+) -> pl.DataFrame:
+    """Of rows computed under each district's policy of this number, those that it rules."""
+    windows, cycles = rulers
+    names = columns(contract)
+    if "cycle_id" in names:
+        return rows.join(cycles.filter(pl.col("ruler") == number), on=_CYCLE, how="semi")
+    if "benchmark_window" in names:
+        in_window = rows.join(windows.filter(pl.col("ruler") == number), on=WINDOW, how="semi")
+        outside = rows.filter(pl.col("benchmark_window").is_null()).join(_last(plans, number), on=_DISTRICT, how="semi")
+        return pl.concat([in_window, outside])
+    return rows.join(_last(plans, number), on=_DISTRICT, how="semi")
+
+
+def _chosen(parts: Sequence[Tables], plans: Plans, rulers: tuple[pl.DataFrame, pl.DataFrame]) -> Tables:
+    return {
+        contract: pl.concat(
+            [_in_force(part[contract], contract, plans, rulers, number) for number, part in enumerate(parts)]
+        )
+        for contract in parts[0]
+    }

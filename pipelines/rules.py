@@ -1,0 +1,203 @@
+"""Policy files to events, and events back to the policy of a day: what a window was judged by can always be told."""
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from datetime import date, datetime
+
+import polars as pl
+
+from schemas.contract import columns, empty
+from schemas.events import ALL_YEARS, FAMILIES, Note, ParkedRow
+from schemas.policy import DistrictPolicy, UnreadablePolicy
+from schemas.projections import IngestLedger, RejectedRow
+from transforms.batches import ROW_OUTCOMES, Changes, FileFacts, Stamp, name_facts, settle
+from transforms.policies import NO_CALENDAR, History, closed_differs, history, last_closed
+from transforms.versions import standing
+from warehouse.home import fingerprint
+from warehouse.log import POLICY, Log, exports, loaded
+from warehouse.vault import Vault
+
+
+def histories(log: Log, policies: Mapping[str, DistrictPolicy], ledger: pl.DataFrame) -> dict[str, History]:
+    """What each district had decided by the time of ``ledger``.
+
+    A district without any policy on record has the one given here, from the first day on.
+    """
+    current = _current(log, sorted(policies), ledger)
+    told = {district: history(current.filter(pl.col("district_id") == district)) for district in policies}
+    return {
+        district: told[district] or History([(policy.valid_from, policy)], policy.calendars)
+        for district, policy in policies.items()
+    }
+
+
+def _current(log: Log, districts: Sequence[str], ledger: pl.DataFrame) -> pl.DataFrame:
+    readings = loaded(ledger).filter(pl.col("layout") == POLICY)
+    fact = ["district_id", "natural_key"]
+    stands = standing(log.sighted("rules", districts, readings), fact)
+    return (
+        log.events("rules", districts, readings)
+        .join(stands.select(*fact, "content_hash"), on=[*fact, "content_hash"], how="semi")
+        .unique([*fact, "content_hash"])
+        .sort(fact)
+        .collect()
+    )
+
+
+def record_policy(
+    log: Log,
+    vault: Vault,
+    secret: bytes,
+    district_id: str,
+    policy: DistrictPolicy,
+    ledger: pl.DataFrame,
+    now: Callable[[], datetime],
+) -> int:
+    """Append what the policy file says and the log does not: how many facts changed. The district's lease is held.
+
+    Raises:
+        UnreadablePolicy: the file would change what a closed window was judged by without saying that it means to,
+            or is older than the policy on record.
+    """
+    current = _current(log, [district_id], ledger)
+    before = history(current)
+    changed = _changed(current, before, policy)
+    if before is not None and (changed or policy.valid_from < before.policies[-1][0]):
+        _refuse(district_id, before, policy, changed, ledger, now().astimezone(policy.zone).date())
+    if not changed:
+        return 0
+    earlier = ledger.filter(pl.col("layout") == POLICY).height  # told apart from the same file set before another
+    text = "\0".join([district_id, POLICY, str(earlier), *(f"{key}{document}" for key, document in changed.items())])
+    batch_id = hashlib.sha256(text.encode()).hexdigest()
+    attempt = vault.begin_attempt(district_id, batch_id)
+    stamp = Stamp(batch_id, attempt, district_id, now(), POLICY, secret, ALL_YEARS)
+    changes = _settled(_rows(changed, policy), stamp, log, ledger)
+    log.append(
+        batch_id,
+        attempt,
+        changes.events,
+        changes.sightings,
+        empty(RejectedRow),
+        empty(ParkedRow),
+        _notes(changes, policy, stamp),
+    )
+    row: dict[str, object] = dict.fromkeys(columns(IngestLedger))
+    row |= {
+        "batch_id": batch_id,
+        "attempt": attempt,
+        "district_id": district_id,
+        "file": f"policy/{district_id}.toml",
+        "layout": POLICY,
+        "status": "loaded",
+        "export_at": stamp.export_at,
+        "school_years": ALL_YEARS,
+        "data_rows": 1,
+        "slots": len(changed),
+        "home_fingerprint": fingerprint(secret),
+        **{outcome: changes.rows.get(outcome, 0) for outcome in ROW_OUTCOMES},
+        **{f"facts_{name}": count for name, count in changes.facts.items()},
+        "recorded_at": now(),
+    }
+    log.record(row)
+    return len(changed)
+
+
+def policy_news(log: Log, district_id: str, policy: DistrictPolicy, ledger: pl.DataFrame) -> str | None:
+    """A name for what the policy file says and the log does not.
+
+    None where it says nothing new, or where no policy is on record yet: the first is set with the first file.
+    """
+    current = _current(log, [district_id], ledger)
+    changed = _changed(current, history(current), policy)
+    if current.is_empty() or not changed:
+        return None
+    return hashlib.sha256(repr(sorted(changed.items())).encode()).hexdigest()
+
+
+def _changed(current: pl.DataFrame, before: History | None, policy: DistrictPolicy) -> dict[tuple[str, str], str]:
+    """What the file says that the log does not: document by event type and first day or school year."""
+    said = {("PolicySet", policy.valid_from.isoformat()): policy.document}
+    said |= {("CalendarSet", year): NO_CALENDAR for year in (before.calendars if before else ())}
+    said |= {("CalendarSet", year): document for year, document in policy.calendars.items()}
+    told = {
+        (kind, valid_from.isoformat() if valid_from else year): document
+        for kind, valid_from, year, document in current.select(
+            "event_type", "valid_from", "calendar_year", "document"
+        ).rows()
+    }
+    return {key: document for key, document in said.items() if told.get(key) != document}
+
+
+def _refuse(
+    district_id: str,
+    before: History,
+    policy: DistrictPolicy,
+    changed: Mapping[tuple[str, str], str],
+    ledger: pl.DataFrame,
+    today: date,
+) -> None:
+    since = before.policies[-1][0]
+    if policy.valid_from < since:
+        raise UnreadablePolicy(
+            f"policy/{district_id}.toml: valid_from is before {since.isoformat()}, when the policy on record begins."
+            " Give the day from which this policy is for, or that day to correct it."
+        )
+    if policy.retroactive:
+        return
+    years = exports(ledger)["school_years"].drop_nulls().str.split(";").explode().unique()
+    tested = sorted(set(years.to_list()) - {ALL_YEARS})
+    closed = last_closed(policy, tested, today)
+    rules = ("PolicySet", policy.valid_from.isoformat()) in changed and before.latest.ruling != policy.ruling
+    if closed and rules and policy.valid_from <= closed:
+        raise UnreadablePolicy(
+            f"policy/{district_id}.toml: its rules changed for windows that are closed, the last on"
+            f" {closed.isoformat()}. Set valid_from to a later day, or retroactive = true with a reason to judge them"
+            " anew."
+        )
+    moved = [year for kind, year in changed if kind == "CalendarSet" and year in tested]
+    for year in moved:
+        if closed_differs(before.calendars.get(year, NO_CALENDAR), changed[("CalendarSet", year)], policy, year, today):
+            raise UnreadablePolicy(
+                f"policy/{district_id}.toml: windows or no_school_days of {year} changed for windows that are closed."
+                " Put them back, or set retroactive = true with a reason to judge them anew."
+            )
+
+
+def _rows(changed: Mapping[tuple[str, str], str], policy: DistrictPolicy) -> pl.DataFrame:
+    """The changed facts as a reading states them: slots of line 1."""
+    blank = {name: pl.Series(name, [None] * len(changed), dtype) for name, dtype in columns(FAMILIES["rules"]).items()}
+    is_policy = [kind == "PolicySet" for kind, _ in changed]
+    return pl.DataFrame(blank).with_columns(
+        event_type=pl.Series([kind for kind, _ in changed]),
+        school_year=pl.lit(ALL_YEARS),
+        valid_from=pl.Series([policy.valid_from if each else None for each in is_policy], dtype=pl.Date),
+        calendar_year=pl.Series(
+            [None if each else year for each, (_, year) in zip(is_policy, changed, strict=True)], dtype=pl.String
+        ),
+        document=pl.Series(list(changed.values())),
+        is_retroactive=pl.lit(policy.retroactive),
+        source_line=pl.lit(1, pl.Int64),
+        slot=pl.int_range(pl.len(), dtype=pl.Int32),
+    )
+
+
+def _settled(rows: pl.DataFrame, stamp: Stamp, log: Log, ledger: pl.DataFrame) -> Changes:
+    outcomes = pl.DataFrame({"source_line": [1], "outcome": ["parsed"]})
+    none = pl.DataFrame(schema={"source_line": pl.Int64, "slot": pl.Int32})
+    read = FileFacts({"rules": rows}, outcomes, rows.height, none)
+    facts = name_facts(read, stamp)
+    seen = log.seen(stamp.district_id, "rules", facts["rules"]["natural_key"], loaded(ledger))
+    return settle(read, facts, {"rules": seen}, stamp)
+
+
+def _notes(changes: Changes, policy: DistrictPolicy, stamp: Stamp) -> pl.DataFrame:
+    """Why closed windows were judged anew, as a person typed it."""
+    if not policy.retroactive:
+        return empty(Note)
+    return changes.keys.select(
+        district_id=pl.lit(stamp.district_id),
+        batch_id=pl.lit(stamp.batch_id),
+        attempt=pl.lit(stamp.attempt, pl.Int64),
+        natural_key="natural_key",
+        text=pl.lit(policy.reason),
+    )
