@@ -27,6 +27,8 @@ STATISTICS = ("occurred_on", "export_at", "recorded_at", "benchmark_window", "me
 ATTEMPTS = 5
 ONE_FILE = 1 << 40
 """Bytes that no file reaches."""
+ROW_GROUP = 122_880
+"""Rows of a Parquet row group, DuckDB's own: it reads a file with as many cores as the file has groups."""
 _PRIMITIVES = {
     pl.String: "string",
     pl.Int8: "byte",
@@ -104,6 +106,7 @@ class Table:
         return WriterProperties(
             compression="ZSTD",
             compression_level=1,
+            max_row_group_size=ROW_GROUP,
             default_column_properties=ColumnProperties(statistics_enabled="NONE"),
             column_properties=dict.fromkeys(self._with_statistics, ColumnProperties(statistics_enabled="CHUNK")),
         )
