@@ -10,23 +10,35 @@ from schemas.policy import DistrictPolicy
 from schemas.projections import (
     ClassDecision,
     ClassMembership,
+    CutScore,
     Cycle,
     CycleOutcome,
+    InterventionEffect,
     NeedLevel,
     Progress,
     Projection,
+    Referral,
+    ResponderRate,
     SchoolSignal,
+    ScreeningAccuracy,
     ScreeningResult,
     TierPlacement,
+    TierStability,
     WindowRule,
 )
+from transforms.accuracy import screening_accuracy
 from transforms.classrooms import class_decisions
+from transforms.cuts import cut_scores
 from transforms.cycles import cycle_tables
+from transforms.effects import intervention_effects
 from transforms.membership import class_memberships
-from transforms.placement import need_levels, tier_placements
+from transforms.placement import need_levels
 from transforms.policies import Span
+from transforms.responses import grades_of, responder_rates
 from transforms.screening import screening_results
 from transforms.signals import school_signals
+from transforms.stability import tier_stability
+from transforms.tiers import placement_inputs, referrals, tier_states
 from transforms.windows import WINDOW, window_rules
 
 Tables = dict[type[Projection], pl.DataFrame]
@@ -36,22 +48,41 @@ Plans = Mapping[str, Sequence[Span]]
 _DISTRICT = "district_id"
 
 
-def compute(facts: Mapping[str, pl.LazyFrame], plans: Plans) -> tuple[Tables, pl.DataFrame]:
+def compute(
+    facts: Mapping[str, pl.LazyFrame], plans: Plans, before: pl.DataFrame | None = None
+) -> tuple[Tables, pl.DataFrame]:
     """Every projection of one school year that needs no verdict on data quality, and what was found on the way.
 
     Where a district's policy changed in the year, its facts are read under each policy and every window is taken from
     the one in force on its reference date, every cycle from the one in force when it opened, and what lies in no
-    window from the last.
+    window from the last. Tiers go from window to window, so they come after each has the policy of its day; what is
+    said of interventions stands on the rows so taken.
+
+    Args:
+        facts: Current facts by family.
+        plans: Policies of each district in the school year.
+        before: ``TierPlacement`` rows of the school year before.
     """
+    tables, findings = _by_policy(facts, plans)
+    tables[TierPlacement] = tier_states(tables[TierPlacement], before)
+    tables[TierStability] = tier_stability(tables[NeedLevel])
+    return tables, findings
+
+
+def _by_policy(facts: Mapping[str, pl.LazyFrame], plans: Plans) -> tuple[Tables, pl.DataFrame]:
+    """The tables in which each window stands for itself; ``TierPlacement`` as ``placement_inputs``."""
     passes = _passes(plans)
     parts = [_tables(_of(facts, policies) if len(passes) > 1 else facts, policies) for policies in passes]
+    latest = {district: spans[-1].policy for district, spans in plans.items()}
     if len(passes) == 1:
-        return parts[0]
+        tables, findings = parts[0]
+        return tables | _responses(tables, latest), findings
     rulers = _rulers([tables for tables, _ in parts], plans)
     found = [
         findings.join(_last(plans, number), on=_DISTRICT, how="semi") for number, (_, findings) in enumerate(parts)
     ]
-    return _chosen([tables for tables, _ in parts], plans, rulers), pl.concat(found)
+    tables = _chosen([tables for tables, _ in parts], plans, rulers)
+    return tables | _responses(tables, latest), pl.concat(found)
 
 
 def decide(tables: Tables, facts: Mapping[str, pl.LazyFrame], quality: pl.DataFrame, plans: Plans) -> Tables:
@@ -77,22 +108,43 @@ def _tables(facts: Mapping[str, pl.LazyFrame], policies: Mapping[str, DistrictPo
     tests = screening_results(facts, policies, richness).collect()
     windows = window_rules(tests.lazy(), policies).collect()
     memberships = class_memberships(facts, windows.lazy(), policies).collect()
-    needs = need_levels(tests.lazy(), memberships.lazy(), windows.lazy(), facts, policies).collect()
-    placements = tier_placements(
-        needs.lazy(), tests.lazy(), memberships.lazy(), windows.lazy(), facts, policies
+    cuts = cut_scores(tests.lazy(), memberships.lazy(), windows.lazy(), policies).collect()
+    needs = need_levels(tests.lazy(), memberships.lazy(), windows.lazy(), cuts.lazy(), facts, policies).collect()
+    cycles = cycle_tables(facts, policies, grades_of(memberships, needs))
+    placements = placement_inputs(
+        needs.lazy(),
+        tests.lazy(),
+        memberships.lazy(),
+        windows.lazy(),
+        cycles.cycle.lazy(),
+        cycles.cycle_outcome.lazy(),
+        facts,
+        policies,
     ).collect()
-    cycles = cycle_tables(facts, policies)
     tables: Tables = {
         WindowRule: windows,
         ScreeningResult: tests,
         ClassMembership: memberships,
+        CutScore: cuts,
         NeedLevel: needs,
-        TierPlacement: placements,
         Cycle: cycles.cycle,
         CycleOutcome: cycles.cycle_outcome,
         Progress: cycles.progress,
+        TierPlacement: placements,
+        Referral: referrals(facts).collect(),
+        ScreeningAccuracy: screening_accuracy(needs.lazy(), tests.lazy(), policies),
     }
     return tables, cycles.finding
+
+
+def _responses(tables: Tables, policies: Mapping[str, DistrictPolicy]) -> Tables:
+    cycles, outcomes = tables[Cycle], tables[CycleOutcome]
+    return {
+        ResponderRate: responder_rates(cycles.lazy(), outcomes.lazy(), policies),
+        InterventionEffect: intervention_effects(
+            tables[ScreeningResult], tables[NeedLevel], cycles, outcomes, policies
+        ),
+    }
 
 
 def _decisions(
@@ -174,7 +226,7 @@ def _rulers(parts: Sequence[Tables], plans: Plans) -> tuple[pl.DataFrame, pl.Dat
     return of(WindowRule, WINDOW, "reference_on"), of(Cycle, _CYCLE, "opened_on")
 
 
-_CYCLE = [_DISTRICT, "school_year", "cycle_id"]
+_CYCLE = [_DISTRICT, "school_year", "school_id", "cycle_id"]
 
 
 def _in_force(
@@ -188,7 +240,7 @@ def _in_force(
     windows, cycles = rulers
     names = columns(contract)
     if "cycle_id" in names:
-        return rows.join(cycles.filter(pl.col("ruler") == number), on=_CYCLE, how="semi")
+        return rows.join(cycles.filter(pl.col("ruler") == number), on=_CYCLE, how="semi", nulls_equal=True)
     if "benchmark_window" in names:
         in_window = rows.join(windows.filter(pl.col("ruler") == number), on=WINDOW, how="semi")
         outside = rows.filter(pl.col("benchmark_window").is_null()).join(_last(plans, number), on=_DISTRICT, how="semi")

@@ -70,7 +70,7 @@ def findings(warehouse: Path, home: Home) -> list[str]:
         f"Students   {students:,} in {classes} math classes of {schools} schools",
         f"Tests      {tests:,} math tests, {chosen:,} of them chosen for a window",
         *(
-            f"Tiers      {window:<6} tier 1: {one_:,}   tier 2: {two:,}   tier 3: {three:,}   not tested: {none:,}"
+            f"Tiers      {window:<6} tier 1: {one_:,}   tier 2: {two:,}   tier 3: {three:,}   no tier: {none:,}"
             for window, one_, two, three, none in tiers
         ),
         f"Cycles     {cycles} intervention cycles, {overdue} overdue",

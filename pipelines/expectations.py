@@ -188,8 +188,13 @@ RECONCILED = {
     " - (select count(*) from projections.class_decision))",
     "tier_summary": "select abs((select coalesce(sum(students), 0) from marts.tier_summary)"
     " - (select count(*) from projections.tier_placement))",
+    "tier_reconciliation": "select abs((select count(*) from marts.tier_reconciliation)"
+    " - (select coalesce(sum(team_differs), 0) from marts.tier_summary))",
+    "review_list": "select abs((select count(*) from marts.review_list) - (select count(*) from projections.referral))",
     "cycle_summary": "select abs((select coalesce(sum(cycles), 0) from marts.cycle_summary)"
     " - (select count(*) from projections.cycle))",
+    "responder_summary": "select abs((select count(*) from marts.responder_summary)"
+    " - (select count(*) from projections.responder_rate))",
     "school_signal": "select abs((select count(*) from marts.school_signal)"
     " - (select count(*) from projections.school_signal))",
     "data_quality": "select abs((select count(*) from marts.data_quality)"

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import polars as pl
 
-from pipelines.facts import current_facts
+from pipelines.facts import current_facts, standing_tests
 from schemas.events import FAMILIES
 from schemas.exports import layouts
 from schemas.projections import (
@@ -22,6 +22,7 @@ from transforms.cycle_places import place, until_next
 from transforms.identity import winners
 from transforms.screening import shown_keys
 from transforms.versions import current, in_words
+from transforms.withdrawals import withdrawn
 from warehouse.home import Home
 from warehouse.log import Log, loaded
 from warehouse.projections import PARTITION, Projections
@@ -134,11 +135,25 @@ class _Trail:
         )
 
     def tests(self, subjects: pl.Series) -> pl.DataFrame:
-        """Every version of every test of these students; `test` is the key it is shown under."""
-        versions = self.versions("screening", self.about(subjects))
+        """Every version of every test of these students; `test` is the key it is shown under.
+
+        `vanished_from` is the full extract by which a test was withdrawn.
+        """
+        versions = (
+            self.versions("screening", self.about(subjects))
+            .join(self._vanished(subjects), on="natural_key", how="left", maintain_order="left")
+            .with_columns(is_current=pl.col("is_current") & pl.col("vanished_from").is_null())
+        )
         richness = {layout.id: layout.richness for layout in layouts().values()}
         shown = shown_keys(versions.lazy().filter("is_current").unique("natural_key"), richness).collect()
         return versions.join(shown.rename({"shown_key": "test"}), on="natural_key", how="left", maintain_order="left")
+
+    def _vanished(self, subjects: pl.Series) -> pl.DataFrame:
+        """Tests of these students that are withdrawn since full extracts lack them: `natural_key`, `vanished_from`."""
+        extracts = self.log.extracts([self.district_id], self.readings)
+        tests = standing_tests(self.log, self.district_id, self.readings, self.about(subjects))
+        files = self.ledger.select("batch_id", vanished_from="file").unique("batch_id")
+        return withdrawn(tests, *extracts).join(files, on="batch_id").select("natural_key", "vanished_from")
 
     def files(self, *cited: pl.DataFrame) -> pl.DataFrame:
         """The files cited, and where the bytes that were loaded are kept; null where they no longer are."""
@@ -233,7 +248,9 @@ def _student(trail: _Trail, key: str) -> Sections:
         "Cycles": outcomes.join(opened, on=[*PARTITION, "cycle_id", "school_id"], how="left", nulls_equal=True).sort(
             *PARTITION, "joined_on", "cycle_id", nulls_last=True
         ),
-        "Versions of tests": versions.select(*PARTITION, "measure", "test", *_SCORED, *ORIGIN, "batch_id"),
+        "Versions of tests": versions.select(
+            *PARTITION, "measure", "test", *_SCORED, *ORIGIN, "vanished_from", "batch_id"
+        ),
         "Other records": _records(others),
         FILES: trail.files(versions, *others),
     }

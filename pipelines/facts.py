@@ -6,9 +6,11 @@ import polars as pl
 
 from schemas.contract import columns
 from schemas.events import ALL_YEARS, FAMILIES
+from schemas.exports import layouts
 from transforms.batches import LONGEST_ENROLMENT_YEARS
 from transforms.identity import winners
 from transforms.versions import standing
+from transforms.withdrawals import TEST, scope_of, withdrawn
 from warehouse.log import Log, loaded
 
 LISTED = ("roster", "listed")
@@ -52,26 +54,57 @@ def current_facts(
 def _standing(
     log: Log, family: str, districts: Sequence[str], readings: pl.DataFrame, shown: pl.DataFrame
 ) -> pl.DataFrame:
-    fact = ["district_id", "natural_key"]  # districts number their schools and classes alike
     seen = log.sighted(family, districts, readings).collect()
     names = [name for name in columns(FAMILIES[family]) if name not in _WHERE_FROM]
     told = log.events(family, districts, readings).select(names).collect()
-    again = seen.filter(pl.struct(fact).is_duplicated())
-    several = again.select(fact).unique()
-    stands = standing(again.lazy(), fact).collect()
-    kept = [*told.columns, *(["last_export_at"] if family == "roster" else [])]
-    once = told.join(several, on=fact, how="anti").with_columns(last_export_at="export_at")  # what was told stands
-    more = told.join(several, on=fact, how="semi").drop("export_at", "layout").join(stands, on=[*fact, "content_hash"])
-    rows = pl.concat([once.select(kept), more.select(kept)])
-    versions = [*fact, "school_year"]
-    if rows.select(pl.struct(versions).is_duplicated().any()).item():
-        rows = rows.sort("batch_id", "attempt").unique(versions, keep="first")
+    rows = _versions(seen, told)
+    if family == "screening":
+        extracts = log.extracts(districts, readings)
+        if extracts[0].height:
+            gone = withdrawn(_scoped(rows.filter(pl.col("layout").is_in(extracts[0]["layout"].implode()))), *extracts)
+            rows = rows.join(gone, on=TEST, how="anti")
+    if family != "roster":
+        rows = rows.drop("last_export_at")
     if shown.height:
         rows = (
             rows.join(shown, on=["district_id", "subject_key"], how="left")
             .with_columns(subject_key=pl.coalesce("shown_key", "subject_key"))
             .drop("shown_key")
         )
+    return rows
+
+
+def standing_tests(
+    log: Log, district_id: str, readings: pl.DataFrame, condition: pl.Expr, years: Sequence[str] | None = None
+) -> pl.DataFrame:
+    """Tests whose events meet a condition, as their last export has them: what ``transforms.withdrawals`` asks of
+    tests. Withdrawn or not; years named, of these only."""
+    named = [name for name in columns(FAMILIES["screening"]) if name != "strands"]
+    told = log.events("screening", [district_id], readings, years).filter(condition).select(named).collect()
+    seen = log.sighted("screening", [district_id], readings).join(
+        told.lazy().select("natural_key").unique(), on="natural_key", how="semi"
+    )
+    return _scoped(_versions(seen.collect(), told))
+
+
+def _scoped(tests: pl.DataFrame) -> pl.DataFrame:
+    within = {layout.id: layout.extract_within for layout in layouts().values()}
+    return tests.select(*TEST, "subject_key", "layout", "school_id", "last_export_at", scope=scope_of(within))
+
+
+def _versions(seen: pl.DataFrame, told: pl.DataFrame) -> pl.DataFrame:
+    """The version of each fact that stands, once for each school year, and the last export that showed it."""
+    fact = ["district_id", "natural_key"]  # districts number their schools and classes alike
+    again = seen.filter(pl.struct(fact).is_duplicated())
+    several = again.select(fact).unique()
+    stands = standing(again.lazy(), fact).collect()
+    kept = [*told.columns, "last_export_at"]
+    once = told.join(several, on=fact, how="anti").with_columns(last_export_at="export_at")  # what was told stands
+    more = told.join(several, on=fact, how="semi").drop("export_at", "layout").join(stands, on=[*fact, "content_hash"])
+    rows = pl.concat([once.select(kept), more.select(kept)])
+    versions = [*fact, "school_year"]
+    if rows.select(pl.struct(versions).is_duplicated().any()).item():
+        rows = rows.sort("batch_id", "attempt").unique(versions, keep="first")
     return rows
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import polars as pl
 
+from pipelines.extracts import FullExtract, full_extract
 from schemas.contract import columns
 from schemas.events import ParkedRow
 from schemas.exports import Binding, Layout, layouts
@@ -213,10 +214,18 @@ class Reader:
         if lines is not None:
             read = only_lines(read, lines)
         match, pairs = self._match(parsed, keys, layout, records, stamp.batch_id)
+        everyone = read
         if pairs is not None and layout.kind != "roster":
             read = park(read, pairs["subject_key"])
         facts = name_facts(read, stamp)
         known = loaded(self.log.ledger_rows([self.district_id]))
+        extract = FullExtract()
+        if layout.id in self.policy.full_extracts and lines is None:
+            parked = only_lines(everyone, read.outcomes.filter(pl.col("outcome") == "parked")["source_line"])
+            unread = self._unread_subjects(parsed, damaged)
+            extract = self._full_extract(facts, name_facts(parked, stamp), unread, stamp, known)
+            if extract.waits_for:
+                raise HeldFile("tests_vanished", extract.waits_for, records)
         seen = {
             family: self.log.seen(self.district_id, family, rows["natural_key"], known)
             for family, rows in facts.items()
@@ -225,7 +234,7 @@ class Reader:
         events, sightings = self._links(pairs, known, stamp)
         self._keep_names(parsed, keys, layout)
         rejected = _rejected(parsed, damaged, stamp, lines)
-        parked = read.outcomes.filter(pl.col("outcome") == "parked").select(
+        waiting = read.outcomes.filter(pl.col("outcome") == "parked").select(
             **_reading(stamp), source_line=pl.col("source_line")
         )
         self.log.append(
@@ -234,10 +243,48 @@ class Reader:
             {**changes.events, "identity": events},
             pl.concat([changes.sightings, sightings]),
             rejected,
-            parked.select(list(columns(ParkedRow))),
+            waiting.select(list(columns(ParkedRow))),
             _notes(parsed, changes, stamp),
         )
-        return _counted(read, changes, binding.renamed, binding.new) | match | {"school_years": _school_years(changes)}
+        if extract.rows is not None:
+            self.log.append_extract(stamp.batch_id, stamp.attempt, *extract.rows)
+        counted = _counted(read, changes, binding.renamed, binding.new, extract.message)
+        return counted | match | {**extract.counts, "school_years": _school_years(changes)}
+
+    def _full_extract(
+        self,
+        facts: Mapping[str, pl.DataFrame],
+        parked: Mapping[str, pl.DataFrame],
+        unread: pl.DataFrame,
+        stamp: Stamp,
+        known: pl.DataFrame,
+    ) -> FullExtract:
+        tests = [each["screening"] for each in (facts, parked) if "screening" in each]
+        if not tests:
+            return FullExtract()
+        none = tests[0].clear()
+        is_confirmed = any(stamp.batch_id.startswith(each) for each in self.policy.confirmed_extracts)
+        return full_extract(
+            facts.get("screening", none),
+            parked.get("screening", none),
+            unread,
+            stamp,
+            self.log,
+            known,
+            is_confirmed=is_confirmed,
+        )
+
+    def _unread_subjects(self, parsed: Parsed, damaged: pl.DataFrame) -> pl.DataFrame:
+        """The student of every row that was not read, null where it names none: `subject_key`."""
+        nobody = (
+            damaged.select("source_line")
+            .unique()
+            .with_columns(own_id_type=pl.lit(None, pl.String), own_id=pl.lit(None, pl.String))
+        )
+        own = pl.concat([parsed.unread.select(nobody.columns), nobody])
+        ids = own.select(id_type="own_id_type", id="own_id").drop_nulls().unique()
+        keys = self.vault.subject_keys(self.district_id, ids).rename({"id_type": "own_id_type", "id": "own_id"})
+        return own.join(keys, on=["own_id_type", "own_id"], how="left").select("subject_key")
 
     def _year_of(self, when: datetime) -> str:
         local = when.astimezone(self.policy.zone)
@@ -380,7 +427,11 @@ def _notes(parsed: Parsed, changes: Changes, stamp: Stamp) -> pl.DataFrame:
 
 
 def _counted(
-    read: FileFacts, changes: Changes, renamed: Sequence[tuple[str, str]], new: Sequence[str]
+    read: FileFacts,
+    changes: Changes,
+    renamed: Sequence[tuple[str, str]],
+    new: Sequence[str],
+    about_extract: str | None,
 ) -> dict[str, object]:
     counts: dict[str, object] = {outcome: changes.rows.get(outcome, 0) for outcome in ROW_OUTCOMES}
     counts |= {f"facts_{name}": number for name, number in changes.facts.items()}
@@ -391,6 +442,8 @@ def _counted(
         told.append("New columns were not read: " + "; ".join(new) + ".")
     if changes.conflicts:
         told.append(f"conflicting_sources: {changes.conflicts} facts are stated twice with different content.")
+    if about_extract:
+        told.append(about_extract)
     return counts | {
         "data_rows": read.outcomes.height,
         "slots": read.slots,

@@ -18,18 +18,25 @@ from schemas.projections import (
     PROJECTIONS,
     ClassDecision,
     ClassMembership,
+    CutScore,
     Cycle,
     CycleOutcome,
+    InterventionEffect,
     NeedLevel,
     Progress,
     Projection,
     QualityResult,
+    Referral,
+    ResponderRate,
     SchoolSignal,
+    ScreeningAccuracy,
     ScreeningResult,
     TierPlacement,
+    TierStability,
     WindowRule,
 )
 from transforms.policies import Span
+from transforms.tiers import state_after
 from warehouse.log import Log
 from warehouse.projections import DistrictState, Projections
 
@@ -45,11 +52,17 @@ READS: dict[type[Projection], tuple[str, ...]] = {
     WindowRule: _SCREENING,
     ScreeningResult: _SCREENING,
     ClassMembership: _CLASSES,
+    CutScore: _CLASSES,
     NeedLevel: _CLASSES,
-    TierPlacement: (*_CLASSES, "plan"),
-    Cycle: _CYCLES,
-    CycleOutcome: _CYCLES,
+    Cycle: (*_CLASSES, *_CYCLES),
+    CycleOutcome: (*_CLASSES, *_CYCLES),
     Progress: _CYCLES,
+    ResponderRate: (*_CLASSES, *_CYCLES),
+    InterventionEffect: (*_CLASSES, *_CYCLES),
+    TierPlacement: (*_CLASSES, *_CYCLES, "plan"),
+    Referral: ("plan",),
+    TierStability: _CLASSES,
+    ScreeningAccuracy: _CLASSES,
     ClassDecision: _CLASSES,
     SchoolSignal: _ALL,
     QualityResult: _ALL,
@@ -153,14 +166,15 @@ class _Refresh:
     ) -> pl.DataFrame:
         """Write what is stale of one school year; returns the states of all years after that."""
         plans = {district: each.of_year(year) for district, each in self.histories.items()}
-        inputs = input_ids(hashes, year, plans, self._hash_before(year))
+        earlier = self._placements_before(year)
+        inputs = input_ids(hashes, plans, tiers_hash(earlier))
         before = states.filter(pl.col("school_year") == year)
         changed = inputs.join(before, on=[*PARTITION, "projection", "input_id"], how="anti")
         gone = before.join(inputs, on=[*PARTITION, "projection"], how="anti")
         stale = pl.concat([changed.select(PARTITION), gone.select(PARTITION)]).unique().sort(PARTITION)
         if stale.is_empty():
             return states
-        shaped, good = self._compute(facts, plans, inputs, stale)
+        shaped, good = self._compute(facts, plans, earlier, inputs, stale)
         done = []
         for contract in PROJECTIONS:
             touched = pl.concat(
@@ -184,12 +198,17 @@ class _Refresh:
         return pl.concat([states.join(replaced, on=key, how="anti"), inputs.join(replaced, on=key, how="semi")])
 
     def _compute(
-        self, facts: Mapping[str, pl.DataFrame], plans: Plans, inputs: pl.DataFrame, stale: pl.DataFrame
+        self,
+        facts: Mapping[str, pl.DataFrame],
+        plans: Plans,
+        earlier: pl.DataFrame,
+        inputs: pl.DataFrame,
+        stale: pl.DataFrame,
     ) -> tuple[Tables, pl.DataFrame]:
         """Every table of the stale district-years in its final shape, and which of these may be written."""
         stale_plans = {district: plans[district] for district in stale["district_id"].to_list()}
         lazy = {family: rows.join(stale, on=PARTITION, how="semi").lazy() for family, rows in facts.items()}
-        tables, findings = compute(lazy, stale_plans)
+        tables, findings = compute(lazy, stale_plans, earlier)
         shaped = {contract: _shaped(rows, contract, inputs) for contract, rows in tables.items()}
         checked = [finding_results(findings), *(contract_results(shaped[each], each, stale) for each in shaped)]
         if self.plausible is not None:
@@ -202,16 +221,29 @@ class _Refresh:
         good = stale.join(blocked(quality), on=PARTITION, how="anti")
         return shaped | decisions | {QualityResult: _shaped(quality, QualityResult, inputs)}, good
 
-    def _hash_before(self, year: str) -> pl.DataFrame:
-        return pl.DataFrame(schema={"district_id": pl.String, "before": pl.String})
+    def _placements_before(self, year: str) -> pl.DataFrame:
+        """``TierPlacement`` rows of the year before, of districts whose school year can be told from it."""
+        years = [str(int(year) - 1)] if year.isdecimal() else []
+        return self.projections.read(TierPlacement, self.districts, years).collect()
 
 
-def input_ids(hashes: pl.DataFrame, year: str, plans: Plans, before: pl.DataFrame) -> pl.DataFrame:
+def tiers_hash(placements: pl.DataFrame) -> pl.DataFrame:
+    """What a year's tiers start from, as a hash: `district_id`, `before`."""
+    return (
+        state_after(placements)
+        .select("district_id", said=pl.struct(pl.all()).struct.json_encode())
+        .sort("said")
+        .group_by("district_id")
+        .agg(before=pl.col("said").str.join("\n"))
+        .with_columns(pl.col("before").chash.sha2_256())  # type: ignore[attr-defined]
+    )
+
+
+def input_ids(hashes: pl.DataFrame, plans: Plans, before: pl.DataFrame) -> pl.DataFrame:
     """What each projection partition of a school year is computed from: partition, `projection`, `input_id`.
 
     Args:
-        hashes: ``fingerprints`` of the year's facts.
-        year: The school year.
+        hashes: ``fingerprints`` of a year's facts.
         plans: Policies of each district in it.
         before: `district_id`, `before`: hash of the tiers with which the year before ended (SEMANTICS 4.2).
     """

@@ -77,6 +77,7 @@ def _district(
         "rows": {outcome: rows[outcome].sum() for outcome in ROW_OUTCOMES},
         "facts": {change: rows[f"facts_{change}"].sum() for change in FACT_CHANGES},
         "parked": rows["parked"].sum(),
+        "tests_withdrawn": ledger["tests_withdrawn"].sum(),
         "last_recorded_at": ledger["recorded_at"].max(),
         "stale": _stale(home, district_id, ledger, projections, waiting, shown_late),
         "held_files": [

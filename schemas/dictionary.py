@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from schemas.contract import Contract, columns, descriptions, nullable, summary, table_name
-from schemas.events import FAMILIES, Note, ParkedRow, Sighting
+from schemas.events import FAMILIES, ExtractGap, ExtractScope, Note, ParkedRow, Sighting
 from schemas.marts import MARTS
 from schemas.projections import PROJECTIONS, IngestLedger, RejectedRow
 
@@ -11,8 +11,8 @@ PATH = Path(__file__).parent.parent / "docs" / "tables.md"
 _OPENING = """# Tables
 
 Written from the contracts in `schemas/` by `make docs`; a test fails when it is out of date.
-`marts`, `projections` and `log` are schemas of `warehouse.duckdb`; the event families, sightings, parked rows and
-notes are Delta tables only. Every table is an education record, not de-identified.
+`marts`, `projections` and `log` are schemas of `warehouse.duckdb`; the event families, sightings, full
+extracts, parked rows and notes are Delta tables only. Every table is an education record, not de-identified.
 """
 
 
@@ -23,7 +23,7 @@ def dictionary() -> str:
     parts += ["## projections: state derived from the log\n", *(_table(each, table_name(each)) for each in PROJECTIONS)]
     parts += ["## log: files and rows\n", *(_table(each, table_name(each)) for each in (IngestLedger, RejectedRow))]
     parts += ["## Delta only: the event log\n", *(_table(contract, name) for name, contract in FAMILIES.items())]
-    parts += [_table(each, table_name(each)) for each in (Sighting, ParkedRow, Note)]
+    parts += [_table(each, table_name(each)) for each in (Sighting, ExtractScope, ExtractGap, ParkedRow, Note)]
     return "\n".join(parts)
 
 

@@ -233,6 +233,33 @@ class Sighting(Contract):
     attempt: pl.Int64 = field("Reading of the file.", nullable=False)
 
 
+class ExtractScope(Contract):
+    """What a file that was declared a full extract speaks of. One row per scope, school and reading of the file."""
+
+    district_id: pl.String = field("District.", nullable=False)
+    layout: pl.String = field("Layout that read it.", nullable=False)
+    scope: pl.String = field("Values of the layout's subject area and term, separated by `/`.", nullable=False)
+    school_id: pl.String = field("School of which the file has rows there.")
+    export_at: UTC = field("When the source exported it.", nullable=False)
+    is_confirmed: pl.Boolean = field(
+        "Whether a person confirmed that what it lacks was removed on purpose.", nullable=False
+    )
+    batch_id: pl.String = field("The file.", nullable=False)
+    attempt: pl.Int64 = field("Reading of the file.", nullable=False)
+
+
+class ExtractGap(Contract):
+    """What a full extract has and nobody could read or match. One row per test or student and reading of the file."""
+
+    district_id: pl.String = field("District.", nullable=False)
+    layout: pl.String = field("Layout that read it.", nullable=False)
+    export_at: UTC = field("When the source exported it.", nullable=False)
+    natural_key: pl.String = field("Test in a row that waits for a roster match.")
+    subject_key: pl.String = field("Student of a row that could not be read: none of the student's tests vanishes.")
+    batch_id: pl.String = field("The file.", nullable=False)
+    attempt: pl.Int64 = field("Reading of the file.", nullable=False)
+
+
 class ParkedRow(Contract):
     """Rows that wait for a roster match. One row per line, batch and attempt."""
 

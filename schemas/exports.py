@@ -158,6 +158,9 @@ class Layout(_Model):
     export_name: str | None = None
     """Regular expression of the file name with groups year, month, day of the export."""
     scope: Scope | None = None
+    extract_within: tuple[str, ...] = ()
+    """Columns whose values are the subject area and term of a full extract (SEMANTICS 1.6); empty: its files can be
+    none."""
     people: tuple[str, ...] = ()
     """Id columns of the student, in the order in which a row's own id is taken."""
     names_people: bool = False
@@ -176,6 +179,12 @@ class Layout(_Model):
                 raise ValueError(f"people: {name} is not a column of type id with an id_type")
         if self.scope and self.scope.column not in self.columns:
             raise ValueError(f"scope: no column {self.scope.column}")
+        stated = (*PAYLOADS["screening"], "school_year")
+        if self.extract_within and "school_id" not in self.columns:
+            raise ValueError("extract_within: a full extract is told apart by school, and there is no school_id")
+        for name in self.extract_within:
+            if name not in stated:
+                raise ValueError(f"extract_within: a test has no column {name}")
         for column in self.columns.values():
             for name in (*column.join, *column.where):
                 other = self.columns.get(name)
@@ -201,6 +210,20 @@ def layouts() -> dict[str, Layout]:
                     raise ValueError(f"{entry.name}: a second layout is called {layout.id}")
                 found[layout.id] = layout
     return found
+
+
+@cache
+def measures() -> frozenset[str]:
+    """Every measure that a layout can read, but for those that files name themselves."""
+    found: set[str] = set()
+    for layout in layouts().values():
+        facts = (*layout.facts, *layout.blocks)
+        found.update(str(fact.constants["measure"]) for fact in facts if "measure" in fact.constants)
+        for columns in (layout.columns, *(fact.columns for fact in facts)):
+            if "measure" in columns:
+                column = columns["measure"]
+                found.update((*column.values.values(), *(value for _, value in column.patterns)))
+    return frozenset(found)
 
 
 def read_layouts(document: dict[str, Any]) -> list[Layout]:

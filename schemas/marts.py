@@ -35,6 +35,7 @@ class ClassroomFlag(Mart):
     recommended: pl.Int64 = field("Tested students whose need level is tier 2 or 3.")
     need_share: pl.Float64 = field("In need of tested; null where nobody is tested.")
     need_cut: pl.String = field("Class-need cut, such as `PR<20`.")
+    recommended_cut: pl.String = field("Cut below which tier 2 is recommended, such as `PR<=20`.")
     guidance_band: pl.String = field("Colorado guidance by the raw share: <10, 10-20 or >20.")
     interval_low: pl.Float64 = field("Lower end of the 95 % interval of the need share.")
     interval_high: pl.Float64 = field("Upper end of the 95 % interval of the need share.")
@@ -43,6 +44,7 @@ class ClassroomFlag(Mart):
     bound_high: pl.Float64 = field("Need share if every untested student were in need.")
     bound_verdict: pl.String = field("above, not_above or ambiguous, whatever the untested are.")
     tau: pl.Float64 = field("Need rate above which whole-class instruction is looked at.")
+    is_norm_adjusted: pl.Boolean = field("Tau is the share of an average class below the cut (`norm_adjust`).")
     grade_tested: pl.Int64 = field("Tested in the pooled grade of the school.")
     grade_in_need: pl.Int64 = field("In need in the pooled grade of the school.")
     p_grade_above: pl.Float64 = field("Probability that the need rate of the school's grade is above tau.")
@@ -63,7 +65,8 @@ class TierSummary(Mart):
     grade: pl.String = field("Grade on the reference date.")
     students: pl.Int64 = field("Students with a row of placement.", nullable=False)
     placed: pl.Int64 = field("Of these, with a recommended tier: the n of the shares.", nullable=False)
-    untested: pl.Int64 = field("Students without a valid test.", nullable=False)
+    untested: pl.Int64 = field("Students without a valid test of the measure that decides.", nullable=False)
+    stale: pl.Int64 = field("Of placed, with a tier carried forward from the last window.", nullable=False)
     tier_1: pl.Int64 = field("Students recommended the core.", nullable=False)
     tier_2: pl.Int64 = field("Students recommended small groups.", nullable=False)
     tier_3: pl.Int64 = field("Students recommended intensive support.", nullable=False)
@@ -74,6 +77,51 @@ class TierSummary(Mart):
 
     class Config:
         unique = ["district_id", "school_year", "benchmark_window", "school_id", "grade"]
+
+
+class TierReconciliation(Mart):
+    """Students whose team decided another tier than is recommended. One row per student and window."""
+
+    benchmark_window: pl.String = field("Benchmark window.", isin=SEASONS, nullable=False)
+    school_id: pl.String = field("School on the reference date.")
+    grade: pl.String = field("Grade on the reference date.")
+    subject_key: pl.String = field("Student.", nullable=False)
+    recommended_tier: pl.Int8 = field("Tier recommended.", isin=[1, 2, 3], nullable=False)
+    recommended_on: pl.Date = field("Reference date of the window.")
+    recommended_reason: pl.String = field("Code of the rule that recommended it.")
+    confidence: pl.String = field("low where one measure alone decided close to its cut.")
+    is_stale: pl.Boolean = field("The recommendation is carried forward without a new test.")
+    assigned_tier: pl.Int8 = field("Tier the team decided, before the next window.", isin=[1, 2, 3], nullable=False)
+    tier_decided_by: pl.String = field("Whose tier stands, as a role: the team's.", nullable=False)
+    assigned_on: pl.Date = field("Day since when it stands.", nullable=False)
+    is_decided_since: pl.Boolean = field(
+        "Decided on or after the reference date, knowing the recommendation; else before, and to be looked at again."
+    )
+
+    class Config:
+        unique = ["district_id", "school_year", "benchmark_window", "subject_key"]
+
+
+class ReviewList(Mart):
+    """Referred students, whatever the screener says, with what it says beside. One row per referral."""
+
+    school_id: pl.String = field("School on the reference date, else as the referral names it.")
+    grade: pl.String = field("Grade on the reference date.")
+    subject_key: pl.String = field("Student.", nullable=False)
+    natural_key: pl.String = field("The referral.", nullable=False)
+    referred_on: pl.Date = field("Day of the referral.")
+    referred_by: pl.String = field("teacher, family, counselor, self or other.")
+    concern: pl.String = field("Code of the concern.")
+    benchmark_window: pl.String = field("Latest window of the year in which the student has a row; null without one.")
+    status: pl.String = field("tested there, or why there is no valid test.")
+    measure: pl.String = field("Measure that decided there.")
+    need_level: pl.String = field("none, watch, tier_2 or tier_3 by that measure.")
+    tier: pl.Int8 = field("Tier recommended there, which no referral moves.", isin=[1, 2, 3])
+    is_stale: pl.Boolean = field("That tier is carried forward without a new test.")
+    assigned_tier: pl.Int8 = field("Tier a team decided.", isin=[1, 2, 3])
+
+    class Config:
+        unique = ["district_id", "school_year", "natural_key"]
 
 
 class CycleSummary(Mart):
@@ -97,6 +145,18 @@ class CycleSummary(Mart):
     adequate: pl.Int64 = field("Of these, adequate.", nullable=False)
     questionable: pl.Int64 = field("Of these, questionable.", nullable=False)
     poor: pl.Int64 = field("Of these, poor.", nullable=False)
+    group_plan_first_cycles: pl.Int64 = field(
+        "Cycles at least half of whose concluded members respond poorly: change the group's plan first.",
+        nullable=False,
+    )
+    exit_or_regroup: pl.Int64 = field("Outcomes whose next step is to exit or regroup.", nullable=False)
+    continue_plan: pl.Int64 = field("Outcomes whose next step is to go on.", nullable=False)
+    intensify_one_element: pl.Int64 = field("Outcomes whose next step is one more cycle, intensified.", nullable=False)
+    change_intervention: pl.Int64 = field(
+        "Outcomes whose next step is another intervention, or a Tier 3 review.", nullable=False
+    )
+    change_group_plan: pl.Int64 = field("Outcomes whose next step is another plan of the group.", nullable=False)
+    fix_delivery: pl.Int64 = field("Outcomes whose next step is to deliver what was planned.", nullable=False)
     excluded: pl.Int64 = field("Outcomes without a conclusion.", nullable=False)
     dose_unknown: pl.Int64 = field("Of these, because the dose is not known.", nullable=False)
     insufficient_dose: pl.Int64 = field("Of these, because too little was delivered.", nullable=False)
@@ -104,6 +164,35 @@ class CycleSummary(Mart):
 
     class Config:
         unique = ["district_id", "school_year", "school_id", "intervention"]
+
+
+class ResponderSummary(Mart):
+    """Share of students who responded, where enough is concluded to show one. One row per intervention or concept."""
+
+    kind: pl.String = field("What the row counts: intervention or concept.", nullable=False)
+    name: pl.String = field("The intervention or concept; null where the cycle names none.")
+    tier: pl.Int8 = field("Tier of the support.")
+    progression_place: pl.Int64 = field("Place of the concept on the district's progression; null where it names none.")
+    cycles: pl.Int64 = field("Cycles.", nullable=False)
+    abandoned_cycles: pl.Int64 = field("Of these, abandoned; their students stay in every count.", nullable=False)
+    students: pl.Int64 = field("Students in them, each once.", nullable=False)
+    outcomes: pl.Int64 = field("Student outcomes, one per cycle and student.", nullable=False)
+    concluded: pl.Int64 = field("Of these, with a conclusion: the n of the rate.", nullable=False)
+    still_open: pl.Int64 = field("Of these, not counted because the cycle is open or overdue.", nullable=False)
+    dose_unknown: pl.Int64 = field("Of these, not counted because the dose is not known.", nullable=False)
+    insufficient_dose: pl.Int64 = field("Of these, not counted because too little was delivered.", nullable=False)
+    insufficient_data: pl.Int64 = field("Of these, not counted because there are too few probes.", nullable=False)
+    responder_share: pl.Float64 = field("Adequate of concluded; null where withheld.")
+    interval_low: pl.Float64 = field("Lower end of its 95 % Jeffreys interval.")
+    interval_high: pl.Float64 = field("Upper end of its 95 % Jeffreys interval.")
+    ended_share: pl.Float64 = field(
+        "Adequate of all ended outcomes, with a conclusion or without: the least it can be."
+    )
+    is_comparable: pl.Boolean = field("Enough is concluded to compare the rate with others.", nullable=False)
+    withheld_reason: pl.String = field("Why there is no rate, such as `fewer_than_10_concluded`; null where there is.")
+
+    class Config:
+        unique = ["district_id", "school_year", "kind", "name", "tier"]
 
 
 class SchoolSignal(projections.SchoolSignal):
@@ -127,5 +216,14 @@ class DataQuality(projections.QualityResult):
     duplicate_in_file: pl.Int64 = field("Rows that repeat another row of their file.")
 
 
-MARTS: tuple[type[Contract], ...] = (ClassroomFlag, TierSummary, CycleSummary, SchoolSignal, DataQuality)
+MARTS: tuple[type[Contract], ...] = (
+    ClassroomFlag,
+    TierSummary,
+    TierReconciliation,
+    ReviewList,
+    CycleSummary,
+    ResponderSummary,
+    SchoolSignal,
+    DataQuality,
+)
 """Every mart, in the order in which they are made."""

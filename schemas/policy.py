@@ -2,19 +2,23 @@
 
 import json
 import tomllib
+from collections.abc import Iterator
 from datetime import date
+from difflib import get_close_matches
 from functools import cached_property
 from importlib.resources import files
-from itertools import pairwise
+from itertools import combinations, pairwise
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo, available_timezones
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
+from schemas.exports import layouts, measures
 from schemas.projections import SEASONS
 
 Season = Literal["fall", "winter", "spring"]
+Scale = Literal["score", "rasch"]
 MATH_WORDS = ("math", "mathematics", "algebra", "geometry", "calculus", "statistics", "precalculus", "trigonometry")
 """Words of a subject or course title that mark a math class (SEMANTICS 7.1)."""
 MATH_CODES = ("02",)
@@ -33,12 +37,24 @@ RAPID_GUESSING_PERCENT = 30.0
 """From this share of rapid guesses on, a test is not valid (METHOD 1.2)."""
 
 
+ANY_MEASURE = "*"
+GRADES = ("PK", "K", *map(str, range(1, 13)))
+
+
 class UnreadablePolicy(Exception):
     """A policy file cannot be used; says which file, which setting and what is wrong with it."""
 
 
 class _Policy(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+CUT_NAMES = ("tier_3_below", "tier_2_below", "watch_below", "class_need_below")
+LABEL_LEVELS = ("tier_3", "tier_2", "watch", "none")
+
+
+def _as_read(label: str) -> str:
+    return label.strip().lower()
 
 
 class CutRule(_Policy):
@@ -66,11 +82,11 @@ class CutRule(_Policy):
 
     @model_validator(mode="after")
     def _complete(self) -> "CutRule":
+        unknown = sorted(set(self.grades) - set(GRADES))
+        if unknown:
+            raise ValueError(f"{self.measure}: grades {', '.join(unknown)} are none of PK, K and 1 to 12")
         if self.by == "placement":
-            if not (self.tier_3 or self.tier_2) or not self.class_need:
-                raise ValueError(
-                    f"{self.measure}: a rule by placement names the labels of tier_2 or tier_3 and class_need"
-                )
+            self._check_labels()
             return self
         if self.tier_2_below is None or self.class_need_below is None:
             raise ValueError(f"{self.measure}: a rule by {self.by} needs tier_2_below and class_need_below")
@@ -79,10 +95,32 @@ class CutRule(_Policy):
             raise ValueError(f"{self.measure}: cuts must rise from tier 3 over tier 2 to watch")
         return self
 
+    def _check_labels(self) -> None:
+        if not (self.tier_3 or self.tier_2) or not self.class_need:
+            raise ValueError(f"{self.measure}: a rule by placement names the labels of tier_2 or tier_3 and class_need")
+        levels = {level: {_as_read(label) for label in getattr(self, level)} for level in LABEL_LEVELS}
+        for (level, labels), (other, others) in combinations(levels.items(), 2):
+            if labels & others:
+                twice = ", ".join(sorted(labels & others))
+                raise ValueError(f"{self.measure}: the label {twice} stands in {level} and in {other}")
+        alone = {_as_read(label) for label in self.class_need} - set().union(*levels.values())
+        if alone:
+            raise ValueError(f"{self.measure}: class_need names {', '.join(sorted(alone))}, which has no level")
+
     @property
     def class_base_rate(self) -> float | None:
         """Share of an average class below the class-need cut: PR < c is (c - 1) / 100 (SEMANTICS 6.4)."""
         return None if self.by != "percentile" or self.class_need_below is None else (self.class_need_below - 1) / 100
+
+    @property
+    def levels(self) -> dict[str, str]:
+        """Vendor label, as it is compared, to the level it means."""
+        return {_as_read(label): level for level in LABEL_LEVELS for label in getattr(self, level)}
+
+    @property
+    def needs(self) -> frozenset[str]:
+        """Vendor labels, as they are compared, that the class rule counts."""
+        return frozenset(map(_as_read, self.class_need))
 
     @property
     def class_need_name(self) -> str:
@@ -91,15 +129,47 @@ class CutRule(_Policy):
             return "vendor label"
         return f"{'PR' if self.by == 'percentile' else 'score'}<{self.class_need_below:g}"
 
+    @property
+    def recommended_name(self) -> str:
+        """The tier 2 cut in words; percentiles are whole, so below 21 is 20 and lower."""
+        if self.tier_2_below is None:
+            return "vendor label"
+        if self.by == "percentile" and self.tier_2_below.is_integer():
+            return f"PR<={self.tier_2_below - 1:g}"
+        return f"{'PR' if self.by == 'percentile' else 'score'}<{self.tier_2_below:g}"
 
-def _default_cuts() -> tuple[CutRule, ...]:
-    document = tomllib.loads(files("schemas").joinpath("cuts.toml").read_text("utf-8"))
-    return tuple(CutRule.model_validate(rule) for rule in document["cuts"])
+
+class PinnedCut(_Policy):
+    """The score at a percentile cut, as a person states it: it comes before the one derived from exported tests."""
+
+    measure: str
+    grade: Literal[GRADES]  # type: ignore[valid-type]
+    season: Season
+    norm_version: str | None = None
+    """Norms the pin is for; absent: all."""
+    percentile_below: float
+    """The cut of the rule: its `tier_2_below`, say."""
+    score: float
+    scale: Scale = "score"
+    """Scale of ``score``: a standard error in another scale is not used with it."""
+    valid_from: date = date(1980, 1, 1)
+    source: str = Field(min_length=1)
 
 
-DEFAULT_CUTS = _default_cuts()
+class StandardError(_Policy):
+    """Standard error of a measure's scores, for exports that have none."""
+
+    measure: str
+    standard_error: float = Field(gt=0)
+    scale: Scale = "score"
+    valid_from: date = date(1980, 1, 1)
+    source: str = Field(min_length=1)
+
+
+_CUTS = tomllib.loads(files("schemas").joinpath("cuts.toml").read_text("utf-8"))
+DEFAULT_CUTS = tuple(CutRule.model_validate(rule) for rule in _CUTS["cuts"])
 """Rules of `cuts.toml`; the last is for any measure with national percentiles that has no rule of its own."""
-ANY_MEASURE = "*"
+DEFAULT_STANDARD_ERRORS = tuple(StandardError.model_validate(each) for each in _CUTS["standard_errors"])
 
 
 class Window(_Policy):
@@ -121,11 +191,16 @@ class Window(_Policy):
         return self
 
 
+ProbabilityModel = Literal["rudner", "kelley", "none"]
+
+
 class ClassRule(_Policy):
     """When a class is looked at (METHOD 3, knobs of METHOD 6)."""
 
     tau_low: float = 0.10
     tau: float = 0.20
+    norm_adjust: bool = False
+    """Where a class-need cut has a base rate above tau, the base rate is tau and the decision says so (METHOD 0.1)."""
     severe: float = 0.50
     class_minimum: int = 10
     coverage_minimum: float = 0.80
@@ -148,8 +223,55 @@ class ClassRule(_Policy):
     """School days of SEMANTICS 7.2."""
 
 
+class TierRule(_Policy):
+    """How a test becomes a tier (METHOD 1.3 to 1.5)."""
+
+    probability: ProbabilityModel = "rudner"
+    """The true score given the test: around the test (Rudner), drawn to the mean of the grade (Kelley), or the test."""
+    enter: float = Field(default=0.5, gt=0, lt=1)
+    exit: float = Field(default=0.2, gt=0, lt=1)
+    streak: int = Field(default=2, ge=1)
+    """Windows in a row below `enter` after which a student leaves a tier without falling to `exit`."""
+    allow_skip: bool = True
+    """Whether tier 3 may follow tier 1."""
+    carry_windows: int = Field(default=1, ge=0)
+    """Windows without a test through which the last tier is still shown, marked stale."""
+    combine: Literal["primary_with_corroboration", "primary_only", "any", "all"] = "primary_with_corroboration"
+    sure_above: float = 0.75
+    sure_below: float = 0.25
+    """A primary measure between these two leaves the decision to the secondary one."""
+    secondary_measures: tuple[str, ...] = ()
+    """Measures that may corroborate, the first tested one decides; empty: any other, most tested first."""
+    fallback_measures: tuple[str, ...] = ()
+    """Measures that stand in, in this order, for a student without a valid test of the primary one."""
+
+    @model_validator(mode="after")
+    def _ordered(self) -> "TierRule":
+        if self.exit >= self.enter:
+            raise ValueError("exit must be below enter, or a student on the cut goes back and forth")
+        if self.sure_below > self.sure_above:
+            raise ValueError("sure_below must not be above sure_above")
+        return self
+
+
+class AccuracyRule(_Policy):
+    """How well a screening measure tells who fails a later test (METHOD 1.6)."""
+
+    outcome_measure: str | None = None
+    """The later test; its own rule in `cuts` says by `class_need` who fails it. It never places anyone."""
+    auc_interval: Literal["hanley_mcneil", "delong"] = "hanley_mcneil"
+    rubric: Literal["behavior", "academic"] = "behavior"
+
+
+ACCURACY_RUBRICS: dict[str, dict[str, tuple[float, float, float]]] = {
+    "behavior": {"full": (0.75, 0.70, 0.70), "half": (0.70, 0.60, 0.60)},
+    "academic": {"full": (0.85, 0.70, 0.80)},
+}
+"""Least lower bound of the AUC, sensitivity and specificity of each rating: NCII's rubrics (METHOD 1.6)."""
+
+
 class CycleRule(_Policy):
-    """When a cycle is judged, and how (METHOD 2.3, 2.4)."""
+    """When a cycle is judged, and how (METHOD 2.1-2.4)."""
 
     shortest_days: int = 21
     longest_days: int = 42
@@ -161,6 +283,53 @@ class CycleRule(_Policy):
     poor_below: float = 0.20
     assumed_minutes: float | None = None
     """Minutes taken for an attended session that has none; absent: not assumed."""
+    slope_by: Literal["ols", "theil_sen"] = "ols"
+    """Slope that is compared with peers; both are reported (METHOD 2.1). Theil-Sen suits adaptive tests."""
+    rule_points: int = Field(default=4, ge=3, le=4)
+    """Points in a row on one side of the aim line that speak for a change (METHOD 2.2)."""
+    rule_minimum: int = 4
+    """Probe days below which the point rule says nothing but `continue`."""
+    peer_cycles: int = 10
+    """Other closed cycles of a measure and grade that a grade's median slope needs (SEMANTICS 6.6)."""
+    group_poor_share: float = 0.50
+    """From this share of poor responses on, the group's plan is changed before any student's (METHOD 2.4)."""
+    group_minimum: int = 2
+    """Members with a conclusion that make a group of which such a share can be said."""
+
+
+class GrowthNorm(_Policy):
+    """Growth of an average student between two windows, in the unit of the measure."""
+
+    measure: str
+    grades: tuple[str, ...]
+    before: Season
+    after: Season
+    points: float
+    source: str = Field(min_length=1)
+
+
+class ResponseRule(_Policy):
+    """What is said of responder rates and of what interventions are associated with (METHOD 2.5)."""
+
+    progression: tuple[str, ...] = ()
+    """Concepts in the order in which they are taught; those not named follow by code."""
+    display_minimum: int = 10
+    compare_minimum: int = 20
+    """Outcomes with a conclusion below which a rate is not shown, and not compared with others."""
+    norm_pairs: int = 30
+    """Students with both tests that a measure, grade and pair of windows need to tell a correlation."""
+    growth_norms: tuple[GrowthNorm, ...] = ()
+    caliper: float = 0.20
+    """Farthest that two matched students may lie apart before, in standard deviations of their grade."""
+    pairs_minimum: int = 20
+    """Matched pairs, or students on each side of a cut, below which nothing is compared."""
+    baseline_alike: float = 0.05
+    baseline_refused: float = 0.25
+    """Difference at baseline (Hedges g) up to which no adjustment is needed, and beyond which none helps."""
+    follows_cut: float = 0.90
+    """Share of students served as the cut says from which the cut itself makes the comparison."""
+    cut_bandwidth: float = 0.50
+    """Standard deviations on each side of the cut that such a comparison looks at."""
 
 
 class QualityRule(_Policy):
@@ -188,8 +357,10 @@ def _years(value: Any) -> Any:
 
 
 _KEEPING = frozenset({"landing", "archive_days_after_year", "own_warehouse"})
-_NOT_DATED = _KEEPING | {"windows", "no_school_days", "valid_from", "retroactive", "reason"}
-"""Settings that are no part of a dated policy: calendars go by school year, the rest says how files are kept."""
+_TAKING = frozenset({"full_extracts", "confirmed_extracts"})
+_NOT_DATED = _KEEPING | _TAKING | {"windows", "no_school_days", "valid_from", "retroactive", "reason"}
+"""Settings that are no part of a dated policy: calendars go by school year, the rest says how files are taken
+and kept."""
 
 
 def _json(document: dict[str, Any]) -> str:
@@ -207,6 +378,10 @@ class DistrictPolicy(_Policy):
     reason: str | None = None
     profile: Literal["default", "colorado"] = "default"
     landing: Literal["move", "keep"] = "move"
+    full_extracts: tuple[str, ...] = ()
+    """Layouts of which every file is a full extract: what two in a row lack is withdrawn (SEMANTICS 1.6)."""
+    confirmed_extracts: tuple[Annotated[str, Field(pattern="^[0-9a-f]{12,64}$")], ...] = ()
+    """Full extracts that may lack as much as they do, by the beginning of their batch id: withdrawn at once."""
     archive_days_after_year: int | None = Field(default=None, ge=0)
     """Days after the end of its school year for which a loaded file stays in the archive; absent: until somebody
     deletes it, because no file is destroyed that nobody asked to destroy (decision 7)."""
@@ -216,6 +391,10 @@ class DistrictPolicy(_Policy):
     windows: tuple[Window, ...] = ()
     no_school_days: tuple[date, ...] = ()
     cuts: tuple[CutRule, ...] = ()
+    pinned_cuts: tuple[PinnedCut, ...] = ()
+    standard_errors: tuple[StandardError, ...] = ()
+    local_measures: tuple[str, ...] = ()
+    """Measures of the district's own files, which no layout names."""
     select: dict[str, SelectRule] = {}
     primary_measures: dict[str, str] = {}
     """Grade to measure; absent: the measure with most valid tests in the district and grade."""
@@ -226,22 +405,34 @@ class DistrictPolicy(_Policy):
     remedial_words: tuple[str, ...] = REMEDIAL_WORDS
     advanced_words: tuple[str, ...] = ADVANCED_WORDS
     homeroom_grades: tuple[str, ...] = ("K", "1", "2", "3", "4", "5")
+    tiers: TierRule = TierRule()
+    accuracy: AccuracyRule = AccuracyRule()
     classes: ClassRule = ClassRule()
     cycles: CycleRule = CycleRule()
+    responses: ResponseRule = ResponseRule()
     quality: QualityRule = QualityRule()
 
     @model_validator(mode="after")
     def _coherent(self) -> "DistrictPolicy":
         if self.time_zone not in available_timezones():
             raise ValueError(f"time_zone {self.time_zone!r} is not an IANA time zone such as America/Denver")
+        for name in self.full_extracts:
+            if name not in layouts():
+                raise ValueError(f"full_extracts: no layout is called {name}; `tierline layouts` lists them")
+            if not layouts()[name].extract_within:
+                raise ValueError(f"full_extracts: files of {name} cannot be full extracts of tests")
         for rule in self.all_cuts:
             base = rule.class_base_rate
-            if base is not None and base >= self.classes.tau:
+            if base is not None and base >= self.classes.tau and not self.classes.norm_adjust:
                 raise ValueError(
-                    f"{rule.measure}: class_need_below = {rule.class_need_below:g} puts {base:.0%} of an average class"
-                    f" in need by construction, which is not below tau = {self.classes.tau:g};"
-                    " a norm-referenced cut at or above the 20th percentile cannot be used with the 20 % rule"
+                    f"cuts of {rule.measure}: class_need_below = {rule.class_need_below:g} puts {100 * base:g} % of an"
+                    f" average class in need by construction, which is not below classes.tau = {self.classes.tau:g}:"
+                    " the 10-20 % rule is incoherent with such a cut, whatever the teaching. Lower class_need_below, or"
+                    " set classes.norm_adjust = true, which judges the class against that share and says so"
                 )
+        outcome = self.accuracy.outcome_measure
+        if outcome is not None and outcome not in {rule.measure for rule in self.all_cuts}:
+            raise ValueError(f"accuracy.outcome_measure: {outcome} has no rule of its own in cuts")
         if self.retroactive and not (self.reason or "").strip():
             raise ValueError("retroactive = true needs a reason: who decided, and why closed windows are read anew")
         ranges = sorted((w.begins_on, w.ends_on, w.season) for w in self.windows if w.begins_on and w.ends_on)
@@ -293,6 +484,12 @@ class DistrictPolicy(_Policy):
         named = {rule.measure for rule in own}
         return (*own, *(rule for rule in DEFAULT_CUTS if rule.measure not in named))
 
+    @cached_property
+    def all_standard_errors(self) -> tuple[StandardError, ...]:
+        """The district's before the defaults, the latest first."""
+        own = sorted(self.standard_errors, key=lambda each: each.valid_from, reverse=True)
+        return (*own, *DEFAULT_STANDARD_ERRORS)
+
     def select_rule(self, measure: str) -> SelectRule:
         """Which of several tests in a window counts (METHOD 1.2)."""
         return self.select.get(measure, "growth_measure" if measure.startswith("map_") else "latest")
@@ -305,7 +502,7 @@ def read_policy(path: Path) -> DistrictPolicy:
         UnreadablePolicy: the file is not TOML, lacks `time_zone`, or a setting contradicts another.
     """
     try:
-        return DistrictPolicy.model_validate(tomllib.loads(path.read_text("utf-8")))
+        policy = DistrictPolicy.model_validate(tomllib.loads(path.read_text("utf-8")))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UnreadablePolicy(f"{path.name}: not readable as TOML: {error}. Mend the line it names.") from None
     except ValidationError as error:
@@ -314,6 +511,66 @@ def read_policy(path: Path) -> DistrictPolicy:
             for each in error.errors(include_input=False, include_url=False)
         )
         raise UnreadablePolicy(f"{path.name}: {told}.") from None
+    faults = [*_unknown_measures(policy), *_gaps(policy), *_idle_pins(policy)]
+    if faults:
+        raise UnreadablePolicy(f"{path.name}: {' '.join(faults)}")
+    return policy
+
+
+def _unknown_measures(policy: DistrictPolicy) -> Iterator[str]:
+    """Settings that name a measure no layout has: a name mistyped would rule nothing, and nobody would notice."""
+    named = [
+        *((f"cuts.{n}.measure", cut.measure) for n, cut in enumerate(policy.cuts) if cut.measure != ANY_MEASURE),
+        *((f"pinned_cuts.{n}.measure", pin.measure) for n, pin in enumerate(policy.pinned_cuts)),
+        *((f"standard_errors.{n}.measure", each.measure) for n, each in enumerate(policy.standard_errors)),
+        *(("select", measure) for measure in policy.select),
+        *((f"primary_measures.{grade}", measure) for grade, measure in policy.primary_measures.items()),
+        *(("tiers.secondary_measures", measure) for measure in policy.tiers.secondary_measures),
+        *(("tiers.fallback_measures", measure) for measure in policy.tiers.fallback_measures),
+    ]
+    if not named:
+        return
+    known = measures() | {cut.measure for cut in DEFAULT_CUTS} | set(policy.local_measures)
+    for setting, measure in named:
+        if measure not in known:
+            like = get_close_matches(measure, sorted(known - {ANY_MEASURE}), 1)
+            meant = f" Is {like[0]} meant?" if like else ""
+            yield (
+                f"{setting}: no layout has a measure {measure}.{meant}"
+                " Measures of the district's own files are listed under local_measures."
+            )
+
+
+def _gaps(policy: DistrictPolicy) -> Iterator[str]:
+    """Measures with rules that leave out a window, or a grade between two that have one."""
+    own: dict[str, list[CutRule]] = {}
+    for cut in policy.cuts:
+        own.setdefault(cut.measure, []).append(cut)
+    for measure, rules in own.items():
+        places = [GRADES.index(grade) for rule in rules for grade in rule.grades or GRADES]
+        grades = GRADES[min(places) : max(places) + 1]
+        for season in SEASONS:
+            fitting = [rule for rule in rules if not rule.seasons or season in rule.seasons]
+            left = [grade for grade in grades if not any(not r.grades or grade in r.grades for r in fitting)]
+            if left:
+                of = "" if len(left) == len(grades) else f" in grades {', '.join(left)}"
+                yield f"cuts of {measure}: no rule for {season}{of}. Name them in grades and seasons of a rule."
+
+
+def _idle_pins(policy: DistrictPolicy) -> Iterator[str]:
+    """Pins that no rule asks for, and pins that contradict each other."""
+    seen: set[tuple[object, ...]] = set()
+    for number, pin in enumerate(policy.pinned_cuts):
+        asking = [rule for rule in policy.all_cuts if rule.by == "percentile" and rule.measure == pin.measure] or [
+            rule for rule in policy.all_cuts if rule.by == "percentile" and rule.measure == ANY_MEASURE
+        ]
+        used = {getattr(rule, name) for rule in asking for name in CUT_NAMES}
+        if pin.percentile_below not in used:
+            yield f"pinned_cuts.{number}.percentile_below: no rule of {pin.measure} cuts at {pin.percentile_below:g}."
+        key = (pin.measure, pin.grade, pin.season, pin.norm_version, pin.percentile_below, pin.valid_from)
+        if key in seen:
+            yield f"pinned_cuts.{number}: a second pin of the same cut from the same day on."
+        seen.add(key)
 
 
 def season_order(season: str) -> int:

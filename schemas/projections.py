@@ -7,6 +7,10 @@ from schemas.events import STRANDS, UTC
 
 SEASONS = ("fall", "winter", "spring")
 NEED_LEVELS = ("none", "watch", "tier_2", "tier_3")
+SCALES = ("score", "rasch")
+CUT_SOURCES = ("derived", "pinned", "unknown")
+PROBABILITY_BASES = ("sem", "sem_default", "kelley", "label", "none")
+PROBABILITY_FLAGS = ("sem_missing", "cut_unknown")
 STATUSES = ("tested", "absent", "refused", "exempt_alternate", "invalid", "untested")
 LEVELS = (
     "NONE",
@@ -20,14 +24,30 @@ LEVELS = (
     "TOO_SMALL",
     "SYSTEM_DATA",
 )
+CYCLE_STATES = ("open", "overdue", "closed", "abandoned")
+NEXT_STEPS = (
+    "exit_or_regroup",
+    "continue",
+    "intensify_one_element",
+    "change_intervention",
+    "change_group_plan",
+    "fix_delivery",
+    "record_delivery",
+    "collect_data",
+    "set_goal",
+)
+POINT_RULES = ("change_instruction", "raise_goal", "continue")
+CONCLUSIONS = ("adequate", "questionable", "poor")
+"""Responses that say something about the child."""
 RESPONSES = (
-    "adequate",
-    "questionable",
-    "poor",
+    *CONCLUSIONS,
     "dose_unknown",
     "insufficient_dose",
     "insufficient_data",
 )
+
+
+DECIDERS = ("team", "recommendation")
 
 
 class Projection(Contract):
@@ -108,6 +128,36 @@ class ClassMembership(Projection):
         unique = ["district_id", "school_year", "benchmark_window", "subject_key"]
 
 
+class CutScore(Projection):
+    """Score at each percentile cut that a rule uses. One row per window, measure, grade, norms and percentile cut."""
+
+    benchmark_window: pl.String = field("Benchmark window.", isin=SEASONS, nullable=False)
+    measure: pl.String = field("Screening measure.", nullable=False)
+    grade: pl.String = field("Grade at the test, else at the reference date.")
+    norm_version: pl.String = field("Norms behind the percentile.")
+    percentile_cut: pl.Float64 = field("Percentile that the rule cuts at; on it is not below.", nullable=False)
+    scale: pl.String = field("Scale of the cut, that of the standard error: `score` or `rasch`.", isin=SCALES)
+    cut_score: pl.Float64 = field("Score at the cut; null where unknown.")
+    source: pl.String = field(
+        "pinned by policy, derived from exported tests, or unknown.", isin=CUT_SOURCES, nullable=False
+    )
+    pairs: pl.Int64 = field("Tests with a score and a percentile within 10 of the cut.", nullable=False)
+    score_below: pl.Float64 = field("Highest score that is below the cut, of the tests it is derived from.")
+    score_at_or_above: pl.Float64 = field("Lowest score that is on the cut or above it.")
+    pinned_source: pl.String = field("Who pinned the cut.")
+
+    class Config:
+        unique = [
+            "district_id",
+            "school_year",
+            "benchmark_window",
+            "measure",
+            "grade",
+            "norm_version",
+            "percentile_cut",
+        ]
+
+
 class NeedLevel(Projection):
     """What each measure says of each student. One row per student, school year, window and measure."""
 
@@ -123,6 +173,19 @@ class NeedLevel(Projection):
     grade: pl.String = field("Grade at the test, else at the reference date.")
     need_level: pl.String = field("none, watch, tier_2 or tier_3; null where the rule cannot say.", isin=NEED_LEVELS)
     is_in_need: pl.Boolean = field("Below the class-need cut; null where the rule cannot say.")
+    p_tier_2: pl.Float64 = field(
+        "Probability that the true score is below the tier 2 cut; null where the rule cannot say.", ge=0, le=1
+    )
+    p_tier_3: pl.Float64 = field("The same for the tier 3 cut; 0 where the rule has none.", ge=0, le=1)
+    p_class_need: pl.Float64 = field("The same for the class-need cut.", ge=0, le=1)
+    probability_basis: pl.String = field(
+        "What the probabilities rest on: sem of the test, sem_default of the measure, kelley; label or none: 0 and 1.",
+        isin=PROBABILITY_BASES,
+    )
+    probability_flag: pl.String = field(
+        "sem_missing: 0 and 1 for want of a standard error. cut_unknown: 0 and 1 at a cut without a score.",
+        isin=PROBABILITY_FLAGS,
+    )
     rule: pl.String = field("Cut rule that decided.")
     rule_version: pl.String = field("Date from which that rule is valid, and the policy version.")
     natural_key: pl.String = field("Chosen test.")
@@ -136,21 +199,133 @@ class TierPlacement(Projection):
 
     subject_key: pl.String = field("Student.", nullable=False)
     benchmark_window: pl.String = field("Benchmark window.", isin=SEASONS, nullable=False)
+    reference_on: pl.Date = field("Reference date of the window: the day of the recommendation.")
     school_id: pl.String = field("School on the reference date; as the export names it without a roster.")
     grade: pl.String = field("Grade on the reference date.")
     class_id: pl.String = field("Math class on the reference date.")
     measure: pl.String = field("Primary measure that decided; null where the student has no valid test.")
+    secondary_measure: pl.String = field("Measure that corroborates; null where none was tested or none is asked.")
     status: pl.String = field("tested, or why there is no valid test.", isin=STATUSES)
-    need_level: pl.String = field("none, watch, tier_2 or tier_3.", isin=NEED_LEVELS)
-    tier: pl.Int8 = field("Recommended tier: 1 core, 2 small group, 3 intensive; null where untested.", isin=[1, 2, 3])
-    assigned_tier: pl.Int8 = field("Latest tier a team decided by the reference date.", isin=[1, 2, 3])
-    reason: pl.String = field("Why this tier is recommended.")
+    need_level: pl.String = field("none, watch, tier_2 or tier_3, by the primary measure.", isin=NEED_LEVELS)
+    p_tier_2: pl.Float64 = field("Probability of being below the tier 2 cut, measures combined.", ge=0, le=1)
+    p_tier_3: pl.Float64 = field("Probability of being below the tier 3 cut, measures combined.", ge=0, le=1)
+    confidence: pl.String = field(
+        "low where the primary measure is close to the cut and no second measure helps; null where untested.",
+        isin=["high", "low"],
+    )
+    is_tier_3_corroborated: pl.Boolean = field(
+        "The secondary measure is below its tier 3 cut or the last closed tier 2 cycle was poor, where policy asks it."
+    )
+    response: pl.String = field("Response of the last cycle closed by the reference date, same year.", isin=RESPONSES)
+    tier_before: pl.Int8 = field("Tier the window started from; null for a student not seen before.", isin=[1, 2, 3])
+    tier_before_by: pl.String = field("team or recommendation: who decided that tier.", isin=DECIDERS)
+    tier: pl.Int8 = field(
+        "Recommended tier: 1 core, 2 small group, 3 intensive; null where unknown or untested for too long.",
+        isin=[1, 2, 3],
+    )
+    is_stale: pl.Boolean = field("The tier is carried forward because no test says anything new.", nullable=False)
+    windows_without_test: pl.Int64 = field("Windows since the last one that could say, this one included.")
+    streak_2: pl.Int64 = field("Windows in a row with p_tier_2 below the entry probability, since the last move.")
+    streak_3: pl.Int64 = field("The same of p_tier_3.")
+    reason: pl.String = field("Code of the rule that decided.")
+    assigned_tier: pl.Int8 = field("Latest tier a team decided before the next window.", isin=[1, 2, 3])
+    assigned_on: pl.Date = field("Day of that decision.")
+    tier_decided_by: pl.String = field(
+        "Whose tier stands: the team's where it decided one, else the recommendation.", isin=DECIDERS
+    )
+    evidence_kinds: pl.String = field(
+        "Profile colorado: kinds of evidence by the reference date of a student in tier 2 or 3, of screener, referral"
+        " and cycle, separated by `;`; course grades are not read. Blank where there is none."
+    )
+    evidence_sources: pl.Int64 = field("How many sources these are; every measure is one. 1: one source only.")
     rule: pl.String = field("Cut rule that decided.")
     rule_version: pl.String = field("Version of that rule.")
     measures: pl.Int64 = field("Measures with a valid test in the window.")
 
     class Config:
         unique = ["district_id", "school_year", "benchmark_window", "subject_key"]
+
+
+class Referral(Projection):
+    """Who was referred, by whom and when; never part of a tier. One row per referral."""
+
+    natural_key: pl.String = field("Key of the referral in the log.", nullable=False)
+    subject_key: pl.String = field("Student.", nullable=False)
+    school_id: pl.String = field("School as the source names it.")
+    referred_on: pl.Date = field("Day of the referral.")
+    referred_by: pl.String = field("teacher, family, counselor, self or other.")
+    concern: pl.String = field("Code of the concern.")
+
+    class Config:
+        unique = ["district_id", "school_year", "natural_key"]
+
+
+class TierStability(Projection):
+    """Need levels that change between adjacent windows, and what measurement error alone would change.
+
+    One row per district, school year, measure, grade and pair of windows.
+    """
+
+    measure: pl.String = field("Screening measure.", nullable=False)
+    grade: pl.String = field("Grade in the later window.")
+    from_window: pl.String = field("Earlier window.", isin=SEASONS, nullable=False)
+    to_window: pl.String = field("The measure's next window of the year.", isin=SEASONS, nullable=False)
+    students: pl.Int64 = field("Students with a need level in both: the n of the shares.", nullable=False)
+    level_changed: pl.Int64 = field("Of these, with another need level.", nullable=False)
+    level_changed_share: pl.Float64 = field("Of students.")
+    level_changed_low: pl.Float64 = field("Lower end of its 95 % Wilson interval.")
+    level_changed_high: pl.Float64 = field("Upper end of its 95 % Wilson interval.")
+    crossed: pl.Int64 = field("Students who crossed the tier 2 cut, either way.", nullable=False)
+    crossed_share: pl.Float64 = field("Of students.")
+    crossed_low: pl.Float64 = field("Lower end of its 95 % Wilson interval.")
+    crossed_high: pl.Float64 = field("Upper end of its 95 % Wilson interval.")
+    error_known: pl.Int64 = field("Students with a measurement error in both: the n of the next.", nullable=False)
+    expected_crossed_share: pl.Float64 = field("Share that measurement error alone would carry over the tier 2 cut.")
+
+    class Config:
+        unique = ["district_id", "school_year", "measure", "grade", "from_window"]
+
+
+class ScreeningAccuracy(Projection):
+    """How well a screening measure told who failed a later test. One row per measure, grade and window."""
+
+    benchmark_window: pl.String = field("Window of the screening.", isin=SEASONS, nullable=False)
+    measure: pl.String = field("Screening measure.", nullable=False)
+    grade: pl.String = field("Grade at the screening.")
+    outcome_measure: pl.String = field("Later test of the same school year.", nullable=False)
+    students: pl.Int64 = field("Students with both.", nullable=False)
+    true_positives: pl.Int64 = field("Below the tier 2 cut, and failed.", nullable=False)
+    false_positives: pl.Int64 = field("Below the cut, and passed.", nullable=False)
+    false_negatives: pl.Int64 = field("Not below the cut, and failed.", nullable=False)
+    true_negatives: pl.Int64 = field("Not below the cut, and passed.", nullable=False)
+    sensitivity: pl.Float64 = field("Below the cut, of those who failed.")
+    sensitivity_low: pl.Float64 = field("Lower end of its 95 % Wilson interval.")
+    sensitivity_high: pl.Float64 = field("Upper end of its 95 % Wilson interval.")
+    specificity: pl.Float64 = field("Not below the cut, of those who passed.")
+    specificity_low: pl.Float64 = field("Lower end of its 95 % Wilson interval.")
+    specificity_high: pl.Float64 = field("Upper end of its 95 % Wilson interval.")
+    ppv: pl.Float64 = field("Failed, of those below the cut.")
+    ppv_low: pl.Float64 = field("Lower end of its 95 % Wilson interval.")
+    ppv_high: pl.Float64 = field("Upper end of its 95 % Wilson interval.")
+    npv: pl.Float64 = field("Passed, of those not below the cut.")
+    npv_low: pl.Float64 = field("Lower end of its 95 % Wilson interval.")
+    npv_high: pl.Float64 = field("Upper end of its 95 % Wilson interval.")
+    base_rate: pl.Float64 = field("Failed, of all.")
+    base_rate_low: pl.Float64 = field("Lower end of its 95 % Wilson interval.")
+    base_rate_high: pl.Float64 = field("Upper end of its 95 % Wilson interval.")
+    auc: pl.Float64 = field(
+        "Probability that one who failed had the lower screening score, ties half; null where all failed or none did."
+    )
+    auc_standard_error: pl.Float64 = field("Standard error of the AUC.")
+    auc_low: pl.Float64 = field("Lower end of its 95 % interval.")
+    auc_high: pl.Float64 = field("Upper end of its 95 % interval.")
+    rating: pl.String = field("full, half or none by the rubric of the policy.", isin=["full", "half", "none"])
+    healthy_base_rate: pl.Float64 = field("Failure rate of a class that is well, by policy.")
+    healthy_flagged_share: pl.Float64 = field("Share of such a class that this screening would put below the cut.")
+    healthy_ppv: pl.Float64 = field("Of those, who would really fail.")
+
+    class Config:
+        unique = ["district_id", "school_year", "benchmark_window", "measure", "grade"]
 
 
 class Cycle(Projection):
@@ -180,13 +355,22 @@ class Cycle(Projection):
     held_minutes: pl.Float64 = field("Minutes held; null where any held session lacks them.")
     delivery_share: pl.Float64 = field("Sessions held of those planned; null where none was planned.")
     fidelity_share: pl.Float64 = field("Mean fidelity of held sessions; null where never observed.")
+    adequate: pl.Int64 = field("Members whose response is adequate.", nullable=False)
+    questionable: pl.Int64 = field("Members whose response is questionable.", nullable=False)
+    poor: pl.Int64 = field("Members whose response is poor.", nullable=False)
+    concluded: pl.Int64 = field("Members with one of these three: the n of the group rule.", nullable=False)
+    excluded: pl.Int64 = field("Members about whom nothing is concluded.", nullable=False)
+    is_group_plan_first: pl.Boolean = field(
+        "At least half of the concluded members respond poorly: change the group's plan before a student's; "
+        "null where too few are concluded."
+    )
 
     class Config:
         unique = ["district_id", "school_year", "school_id", "cycle_id"]
 
 
 class CycleOutcome(Projection):
-    """What a cycle did for one student. One row per cycle and student."""
+    """What a cycle did for one student. One row per cycle of a school and student."""
 
     cycle_id: pl.String = field("Cycle.", nullable=False)
     subject_key: pl.String = field("Student.", nullable=False)
@@ -202,6 +386,7 @@ class CycleOutcome(Projection):
     attended_sessions: pl.Int64 = field("Of these, attended; null where attendance was not recorded.")
     planned_minutes: pl.Float64 = field("Minutes planned while a member; null where not known.")
     attended_minutes: pl.Float64 = field("Minutes attended; null where any attended session lacks them.")
+    assumed_sessions: pl.Int64 = field("Attended sessions whose minutes policy assumed.", nullable=False)
     delivery_share: pl.Float64 = field("Held of planned.")
     attendance_share: pl.Float64 = field("Attended of held.")
     dose_share: pl.Float64 = field("Minutes attended of minutes planned; null where either is not known.")
@@ -215,21 +400,25 @@ class CycleOutcome(Projection):
         "The last two probe days reach the goal; null below two probes or no goal."
     )
     goal_slope: pl.Float64 = field("Slope from baseline to goal, per week.")
-    slope: pl.Float64 = field("OLS slope of the probes, per week.")
+    slope: pl.Float64 = field("Slope of the probes per week: OLS, or Theil-Sen where policy says so.")
     p_slope_at_least_goal: pl.Float64 = field("Probability that the slope is at least the goal slope.")
-    peer_slope: pl.Float64 = field("Expected slope of peers; null where no norm exists.")
+    peer_slope: pl.Float64 = field(
+        "Median slope of the student's grade in other closed cycles of the measure; null below 10 such cycles."
+    )
     response: pl.String = field("Response class.", isin=RESPONSES)
     reason: pl.String = field("Rule that decided the response class.")
+    next_step: pl.String = field("What the response asks for (METHOD 2.4).", isin=NEXT_STEPS)
 
     class Config:
-        unique = ["district_id", "school_year", "cycle_id", "subject_key"]
+        unique = ["district_id", "school_year", "school_id", "cycle_id", "subject_key"]
 
 
 class Progress(Projection):
-    """Slope of the probes and its error. One row per cycle, student and measure."""
+    """Slope of the probes and its error. One row per cycle of a school, student and measure."""
 
     cycle_id: pl.String = field("Cycle.", nullable=False)
     subject_key: pl.String = field("Student.", nullable=False)
+    school_id: pl.String = field("School.")
     measure: pl.String = field("Progress-monitoring measure.", nullable=False)
     probes: pl.Int64 = field("Days with a probe; several of one day count by their median.")
     first_on: pl.Date = field("First probe day.")
@@ -239,12 +428,109 @@ class Progress(Projection):
     slope_standard_error: pl.Float64 = field("Standard error of the slope; null below 3 probe days.")
     slope_low: pl.Float64 = field("Lower end of the 95 % t interval.")
     slope_high: pl.Float64 = field("Upper end of the 95 % t interval.")
+    theil_sen_slope: pl.Float64 = field("Median slope of all pairs of probe days, per week; null below 2.")
+    theil_sen_intercept: pl.Float64 = field("Theil-Sen score at the start of the cycle.")
+    theil_sen_low: pl.Float64 = field("Lower end of Sen's 95 % interval.")
+    theil_sen_high: pl.Float64 = field("Upper end of Sen's 95 % interval.")
+    is_outlier_sensitive: pl.Boolean = field(
+        "The two slopes differ by more than one standard error; null below 3 probe days."
+    )
     goal_slope: pl.Float64 = field("Slope from baseline to goal, per week.")
     p_slope_at_least_goal: pl.Float64 = field("Probability that the slope is at least the goal slope.")
     slope_status: pl.String = field("none, descriptive, provisional or decision, by number of probe days.")
+    point_rule: pl.String = field(
+        "What the last four points against the aim line say; reported, never decisive. Null without an aim line.",
+        isin=POINT_RULES,
+    )
 
     class Config:
-        unique = ["district_id", "school_year", "cycle_id", "subject_key", "measure"]
+        unique = ["district_id", "school_year", "school_id", "cycle_id", "subject_key", "measure"]
+
+
+class ResponderRate(Projection):
+    """Students who responded. One row per school year, tier of support, and intervention or concept."""
+
+    kind: pl.String = field(
+        "What the row counts: intervention or concept.", isin=["intervention", "concept"], nullable=False
+    )
+    name: pl.String = field("The intervention or concept; null where the cycle names none.")
+    tier: pl.Int8 = field("Tier of the support.")
+    progression_place: pl.Int64 = field("Place of the concept on the district's progression; null where it names none.")
+    cycles: pl.Int64 = field("Cycles.", nullable=False)
+    abandoned_cycles: pl.Int64 = field("Of these, abandoned.", nullable=False)
+    students: pl.Int64 = field("Students in them, each once.", nullable=False)
+    outcomes: pl.Int64 = field("Student outcomes, one per cycle and student.", nullable=False)
+    abandoned_outcomes: pl.Int64 = field("Of these, in abandoned cycles: counted below as all others.", nullable=False)
+    open_outcomes: pl.Int64 = field("Of these, excluded because the cycle is open.", nullable=False)
+    overdue_outcomes: pl.Int64 = field("Of these, excluded because the cycle is overdue.", nullable=False)
+    ended: pl.Int64 = field("Of these, in cycles that are closed or abandoned.", nullable=False)
+    dose_unknown: pl.Int64 = field("Of the ended, excluded because the dose is not known.", nullable=False)
+    insufficient_dose: pl.Int64 = field("Of the ended, excluded because too little was delivered.", nullable=False)
+    insufficient_data: pl.Int64 = field("Of the ended, excluded because there are too few probes.", nullable=False)
+    concluded: pl.Int64 = field("Of the ended, with a conclusion: the n of the rate.", nullable=False)
+    adequate: pl.Int64 = field("Of these, adequate: the responders.", nullable=False)
+    questionable: pl.Int64 = field("Of these, questionable.", nullable=False)
+    poor: pl.Int64 = field("Of these, poor.", nullable=False)
+    responder_share: pl.Float64 = field("Adequate of concluded; null where nothing is concluded.")
+    interval_low: pl.Float64 = field("Lower end of its 95 % Jeffreys interval.")
+    interval_high: pl.Float64 = field("Upper end of its 95 % Jeffreys interval.")
+    ended_share: pl.Float64 = field(
+        "Adequate of all ended outcomes, with a conclusion or without: the least it can be."
+    )
+    is_comparable: pl.Boolean = field("Enough is concluded to compare the rate with others.", nullable=False)
+    withheld_reason: pl.String = field(
+        "Why the rate is not shown, such as `fewer_than_10_concluded`; null where it is."
+    )
+
+    class Config:
+        unique = ["district_id", "school_year", "kind", "name", "tier"]
+
+
+class InterventionEffect(Projection):
+    """What an intervention is associated with. One row per intervention, tier, measure and pair of windows."""
+
+    intervention: pl.String = field("Intervention or programme; null where not named.")
+    tier: pl.Int8 = field("Tier of the support.")
+    measure: pl.String = field("Screening measure.", nullable=False)
+    before_window: pl.String = field("Window of the test before.", isin=SEASONS, nullable=False)
+    after_window: pl.String = field("Window of the test after.", isin=SEASONS, nullable=False)
+    students: pl.Int64 = field("Students served between the two tests, each once.", nullable=False)
+    mean_before: pl.Float64 = field("Their mean score before, in the unit of the measure.")
+    mean_after: pl.Float64 = field("Their mean score after.")
+    gain: pl.Float64 = field("Mean of their gains.")
+    gain_label: pl.String = field("`descriptive`: a gain compares with nobody.", isin=["descriptive"], nullable=False)
+    regression_students: pl.Int64 = field("Of them, in grades with 30 students tested twice.", nullable=False)
+    expected_regression: pl.Float64 = field("Mean gain of these by regression to the mean alone; null where unknown.")
+    gain_less_regression: pl.Float64 = field("Mean gain of these less that.")
+    norm_students: pl.Int64 = field("Of these, with a growth norm in the policy.", nullable=False)
+    norm_growth: pl.Float64 = field("Mean growth norm; null where the policy has none.")
+    gain_less_regression_and_norm: pl.Float64 = field("Mean gain less regression to the mean and the norm.")
+    method: pl.String = field(
+        "regression_discontinuity, matched, matched_and_adjusted or none: how others were compared.",
+        isin=["regression_discontinuity", "matched", "matched_and_adjusted", "none"],
+        nullable=False,
+    )
+    effect: pl.Float64 = field("Difference to comparable students, in standard deviations; null without a comparison.")
+    effect_standard_error: pl.Float64 = field("Its standard error.")
+    effect_low: pl.Float64 = field("Lower end of its 95 % interval.")
+    effect_high: pl.Float64 = field("Upper end of its 95 % interval.")
+    follows_cut_share: pl.Float64 = field("Served of those below the cut, or unserved of those above: the smaller.")
+    cut_students: pl.Int64 = field("Students near the cut.")
+    cut_refusal: pl.String = field(
+        "cut_unknown, cut_not_followed, too_few_at_the_cut or no_spread: why the cut makes no comparison."
+    )
+    pairs: pl.Int64 = field(
+        "Matched pairs: same measure, grade and windows, nearly the same score before.", nullable=False
+    )
+    baseline_g: pl.Float64 = field("Difference of the pairs before, in standard deviations (Hedges g).")
+    match_refusal: pl.String = field("too_few_pairs, no_spread or baseline_differs: why matching makes no comparison.")
+    statement: pl.String = field("The effect in words.", nullable=False)
+
+    class Config:
+        unique = [
+            *("district_id", "school_year", "intervention", "tier"),
+            *("measure", "before_window", "after_window"),
+        ]
 
 
 class ClassDecision(Projection):
@@ -274,7 +560,9 @@ class ClassDecision(Projection):
     bound_high: pl.Float64 = field("Need share if every untested student were in need.")
     bound_verdict: pl.String = field("above, not_above or ambiguous, whatever the untested are.")
     tau: pl.Float64 = field("Need rate above which whole-class instruction is looked at.")
+    is_norm_adjusted: pl.Boolean = field("Tau is the share of an average class below the cut (`norm_adjust`).")
     need_cut: pl.String = field("Class-need cut, such as `PR<20`.")
+    recommended_cut: pl.String = field("Cut below which tier 2 is recommended, such as `PR<=20`.")
     p_grade_above: pl.Float64 = field("Same probability for the pooled grade of the school.")
     grade_tested: pl.Int64 = field("Tested in the pooled grade of the school.")
     grade_in_need: pl.Int64 = field("In need in the pooled grade of the school.")
@@ -337,11 +625,17 @@ PROJECTIONS: tuple[type[Projection], ...] = (
     WindowRule,
     ScreeningResult,
     ClassMembership,
+    CutScore,
     NeedLevel,
-    TierPlacement,
     Cycle,
     CycleOutcome,
     Progress,
+    ResponderRate,
+    InterventionEffect,
+    TierPlacement,
+    Referral,
+    TierStability,
+    ScreeningAccuracy,
     ClassDecision,
     SchoolSignal,
     QualityResult,
@@ -381,6 +675,10 @@ class IngestLedger(Contract):
     facts_unchanged: pl.Int64 = field("Facts known with the same content.")
     facts_empty: pl.Int64 = field("Slots without a fact.")
     facts_rejected: pl.Int64 = field("Slots that could not be read.")
+    tests_vanished: pl.Int64 = field(
+        "Tests that stood in the scopes of a declared full extract and are not in it; null where it is none."
+    )
+    tests_withdrawn: pl.Int64 = field("Tests that stood before the full extract was loaded and do not after.")
     match_column: pl.String = field("Header of the id column that matched the roster best.")
     match_id_type: pl.String = field("Known id type it matched.")
     match_rate: pl.Float64 = field("Share of the file's students found in the roster by it.")

@@ -239,14 +239,6 @@ def reference_need(test: Row, season: str, day: date, policy: DistrictPolicy) ->
     return None, None
 
 
-def reference_primary(tests: Iterable[Row]) -> str | None:
-    """Measure with most valid tests, ties by name; ``tests`` are those of one district, window and grade."""
-    counts: Mapping[str, int] = defaultdict(int)
-    for test in tests:
-        counts[test["measure"]] += 1  # type: ignore[index]
-    return min(counts, key=lambda measure: (-counts[measure], measure), default=None)
-
-
 def reference_joined(versions: list[Row], richness: Mapping[str, int]) -> list[list[Row]]:
     """Versions of one student's day by test, each from the one shown first; ``versions`` are of one test family."""
     layouts = sorted({v["layout"] for v in versions})

@@ -185,13 +185,25 @@ def _reference_outcome(
     def is_member(on: date) -> bool:
         return any(begin <= on and (to is None or on <= to) for begin, to in stays)
 
+    def is_planned_for(on: date) -> bool:
+        stayed = close is not None and stays[-1][1] is not None and stays[-1][1] >= close
+        return is_member(on) or (stayed and on >= stays[-1][0])
+
     mine = [r for r in rows if r["family"] == "session" and r["event_type"] not in ("ProbeScored", "EvidenceNoted")]
     mine = [row for row in mine if row.get("tutor_key") is None and _belongs(rows, cycles, row, name)]
     kinds: dict[str, dict[str, Any]] = {}
     for row in mine:
         session = kinds.setdefault(row["starts_at"], {"on": row["occurred_on"], "marks": {}})
         if row["event_type"] == "AttendanceRecorded":
-            session["marks"][row["subject_key"]] = (row["attendance"], row["attended_minutes"])
+            minutes = row["attended_minutes"]
+            if row["attendance"] == "present" and minutes is None:
+                minutes = rule.assumed_minutes
+            told = (row["attendance"], minutes if row["attendance"] in ("present", "partial") else None)
+            before = session["marks"].get(row["subject_key"], ("unknown", None))
+            # Of two rows about one student and session the clearer state counts, and the more minutes.
+            spent = [each for each in (told[1], before[1]) if each is not None]
+            clearer = min(told[0], before[0], key=("present", "partial", "absent", "unknown").index)
+            session["marks"][row["subject_key"]] = (clearer, max(spent, default=None))
         else:
             session[row["event_type"]] = row
     for session in kinds.values():
@@ -204,7 +216,7 @@ def _reference_outcome(
     out: dict[str, Any] = {}
     is_scheduled = any("SessionScheduled" in session for session in kinds.values())
     is_told = any(session["held"] or "SessionCancelled" in session for session in kinds.values())
-    here = [session for session in kinds.values() if is_member(session["on"])]
+    here = [session for session in kinds.values() if is_planned_for(session["on"])]
     if is_scheduled:
         due = [s for s in here if "SessionScheduled" in s and (close or s["on"] <= known)]
         minutes = [s["SessionScheduled"].get("planned_minutes") or cycle["session_minutes"] for s in due]
@@ -218,7 +230,11 @@ def _reference_outcome(
         out["planned_minutes"] = plan * cycle["session_minutes"] if plan and cycle["session_minutes"] else None
     held_here = [session for session in here if session["held"]]
     out["held_sessions"] = len(held_here) if is_told else None
-    marks = [(*session["marks"][who], session["held"]) for session in here if who in session["marks"]]
+    marks = [
+        (*session["marks"][who], session["held"])
+        for session in kinds.values()
+        if who in session["marks"] and is_member(session["on"])
+    ]
     came = [(mark, minutes) for mark, minutes, _ in marks if mark in ("present", "partial")]
     is_unclear = any(mark == "unknown" and is_held for mark, _, is_held in marks)
     is_taken = any(mark != "unknown" for mark, _, _ in marks)
@@ -227,7 +243,7 @@ def _reference_outcome(
         out["attended_sessions"] = out["attended_minutes"] = 0
     elif is_taken and not is_unclear:
         out["attended_sessions"] = len(came)
-        spent = [rule.assumed_minutes if m is None and mark == "present" else m for mark, m in came]
+        spent = [m for _, m in came]
         out["attended_minutes"] = None if None in spent else sum(spent)
     fidelity = [s["SessionHeld"].get("fidelity_share") for s in held_here if "SessionHeld" in s]
     fidelity = [each for each in fidelity if each is not None]

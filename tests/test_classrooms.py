@@ -380,3 +380,27 @@ def test_a_district_does_not_depend_on_what_else_is_in_the_run(first, second):
     other = [row | {"cls": f"z{row['cls']}", "district_id": "d2"} for row in second]
     together = decided(*first, *other, policies={"d1": POLICY, "d2": POLICY}).filter(pl.col("district_id") == "d1")
     assert_frame_equal(together, decided(*first))
+
+
+def test_tau_is_the_base_rate_of_the_cut_where_the_district_says_so():
+    cuts = (
+        CutRule(measure="own", by="percentile", source="s", tier_2_below=25, class_need_below=25),
+        CutRule(measure="lower", by="percentile", source="s", tier_2_below=25, class_need_below=21),
+    )
+    policy = DistrictPolicy(time_zone="America/Denver", cuts=cuts, classes=ClassRule(norm_adjust=True))
+    base = {"y": 6, "n": 25, "roster": 25}
+    found = decided(
+        base | {"cls": "a", "measure": "own"},
+        base | {"cls": "b", "measure": "lower"},
+        base | {"cls": "c", "measure": "iready_math"},
+        base | {"cls": "d"},
+        policies={"d1": policy},
+    )
+    names = ["class_id", "tau", "is_norm_adjusted", "bound_verdict", "recommended_cut"]
+    told = found.filter(pl.col("tested") > 0).select(names)
+    assert sorted(told.rows()) == [
+        ("a", 0.24, True, "not_above", "PR<=24"),
+        ("b", 0.2, False, "above", "PR<=24"),
+        ("c", 0.2, False, "above", "vendor label"),
+        ("d", 0.2, False, "above", "PR<=20"),
+    ]

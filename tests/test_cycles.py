@@ -3,6 +3,7 @@
 import json
 from datetime import UTC, datetime
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import polars as pl
@@ -31,13 +32,31 @@ from reference_cycles import (
 from schemas.contract import Contract, broken_rules, columns
 from schemas.policy import CycleRule, DistrictPolicy
 from schemas.projections import Cycle, CycleOutcome, Progress
-from transforms.cycles import CycleTables, cycle_findings, cycle_outcomes, cycle_tables, cycles, progress
+from transforms.cycles import CycleTables, cycle_findings, cycle_outcomes, cycle_tables, cycles, peer_slopes, progress
 
 VECTORS = json.loads((Path(__file__).parent / "data/vectors/07_cycle_outcome.json").read_text())["cases"]
 
 
-def tables(*rows: dict[str, Any], peers: pl.DataFrame | None = None) -> CycleTables:
-    return cycle_tables(facts(*rows), POLICIES, peers)
+def tables(*rows: dict[str, Any], grades: pl.DataFrame | None = None) -> CycleTables:
+    return cycle_tables(facts(*rows), POLICIES, grades)
+
+
+def in_grade(*rows: dict[str, Any], grade: str = "4") -> pl.DataFrame:
+    """Everyone these rows name, in one grade."""
+    who = {(row["district_id"], row["school_year"], row["subject_key"]) for row in rows if row.get("subject_key")}
+    named = sorted((*key, grade) for key in who)
+    return pl.DataFrame(named, schema=["district_id", "school_year", "subject_key", "grade"], orient="row")
+
+
+def peers(*slopes: float, start: int = 0, end: int | None = 28) -> list[dict[str, Any]]:
+    """One closed cycle of one student for each slope, with probes on a line."""
+    rows = []
+    for number, slope in enumerate(slopes, start):
+        name, who = f"p{number}", f"peer{number}"
+        rows += [opened(name, days=28, group_id=name), joined(who, cycle=name)]
+        rows += [] if end is None else [closed(end, name)]
+        rows += [probe(7 * week, 5 + slope * week, who) for week in range(4)]
+    return rows
 
 
 def outcome(*rows: dict[str, Any], who: str = "ana") -> dict[str, Any]:
@@ -63,16 +82,10 @@ def vector_rows(case: dict[str, Any]) -> list[dict[str, Any]]:
 
 @pytest.mark.parametrize("case", VECTORS, ids=[case["input"]["name"] for case in VECTORS])
 def test_outcomes_are_those_of_the_vector(case):
-    peers = pl.DataFrame(
-        {
-            "district_id": ["d1"],
-            "school_year": ["2026"],
-            "cycle_id": ["c1"],
-            "subject_key": ["ana"],
-            "peer_slope": [case["input"]["peer_slope"]],
-        }
-    )
-    got = tables(*vector_rows(case), peers=peers).cycle_outcome.row(0, named=True)
+    rows = [*vector_rows(case), *peers(*[case["input"]["peer_slope"]] * 10)]
+    told = tables(*rows, grades=in_grade(*rows)).cycle_outcome
+    got = told.row(by_predicate=pl.col("subject_key") == "ana", named=True)
+    assert got["peer_slope"] == pytest.approx(case["input"]["peer_slope"], abs=1e-8)
     names = {
         "sessions_planned": "planned_sessions",
         "sessions_held": "held_sessions",
@@ -295,10 +308,23 @@ def test_a_member_who_could_be_in_either_of_two_schools_is_in_neither():
     assert findings(*rows) == {"several_open_cycles": 1}
 
 
-def test_a_student_in_cycles_of_one_name_in_two_schools_is_shown_in_the_last():
+def test_a_student_in_cycles_of_one_name_in_two_schools_has_two_outcomes():
     rows = [opened(), opened(school_id="s2"), joined(on=1, school_id="s1"), joined(on=9, school_id="s2")]
-    assert tables(*rows).cycle_outcome["school_id"].to_list() == ["s2"]
-    assert findings(*rows) == {"same_cycle_twice": 1}
+    rows += [left(on=12, school_id="s2", leave_reason="moved"), goal_met(on=20, school_id="s1"), probe(15, 3)]
+    got = tables(*rows)
+    shown = got.cycle_outcome.select("school_id", "joined_on", "left_on", "is_goal_met_recorded", "probes").rows()
+    assert shown == [("s1", day(1), None, True, 1), ("s2", day(9), day(12), False, 0)]
+    assert got.progress.select("school_id", "probes").rows() == [("s1", 1), ("s2", 0)]
+    assert got.cycle["members"].to_list() == [1, 1]
+    assert findings(*rows) == {}
+
+
+def test_what_is_said_of_a_member_of_two_cycles_of_one_name_and_fits_both_belongs_to_neither():
+    rows = [opened(), opened(school_id="s2"), joined(school_id="s1"), joined(school_id="s2"), left(on=9)]
+    assert tables(*rows).cycle_outcome["left_on"].to_list() == [None, None]
+    assert findings(*rows) == {"several_open_cycles": 1}
+    rows = [opened(days=20), opened(on=30, school_id="s2"), joined(school_id="s1"), joined(on=30, school_id="s2")]
+    assert tables(*rows, left(on=12)).cycle_outcome["left_on"].to_list() == [day(12), None]
 
 
 def test_what_is_said_of_cycles_and_students_not_known_is_a_finding():
@@ -318,7 +344,7 @@ def test_what_is_said_of_cycles_and_students_not_known_is_a_finding():
 def test_findings_name_every_rule_of_every_district_and_year():
     rows = [opened(), joined("ben", cycle="c9"), opened(district_id="d2")]
     found = cycle_findings(facts(*rows), POLICIES)
-    assert found.group_by("district_id", "school_year").len()["len"].to_list() == [9, 9]
+    assert found.group_by("district_id", "school_year").len()["len"].to_list() == [8, 8]
     assert found.filter(pl.col("rows") > 0).rows() == [("d1", "2026", "member_without_cycle", 1)]
 
 
@@ -749,3 +775,176 @@ def test_the_order_of_rows_never_matters_and_every_contract_holds(rows, random):
     pairs = {(r["cycle_id"], r["subject_key"]) for r in rows if r["event_type"] == "StudentJoined"}
     assert set(before.cycle_outcome.select("cycle_id", "subject_key").rows()) == pairs
     assert before.cycle_outcome.height == len(pairs) == before.progress.height
+
+
+# Peers, groups, next steps
+
+
+def peer_slope(*rows: dict[str, Any], who: str = "ana") -> float | None:
+    told = tables(*rows, grades=in_grade(*rows)).cycle_outcome
+    value: float | None = told.row(by_predicate=pl.col("subject_key") == who, named=True)["peer_slope"]
+    return value
+
+
+def test_a_grade_has_a_median_slope_from_ten_other_closed_cycles():
+    mine = [opened(), joined(), *probes(5, 50, 95, 140)]
+    assert peer_slope(*mine, *peers(*range(9))) is None
+    assert peer_slope(*mine, *peers(*range(10))) == pytest.approx(4.5)
+    assert peer_slope(*mine, closed(42), *peers(*range(9))) is None
+    assert peer_slope(*mine, closed(42), *peers(*range(10))) == pytest.approx(4.5)
+    assert peer_slope(*mine, closed(42), *peers(*range(11))) == pytest.approx(5)
+    assert peer_slope(*mine, *peers(*range(9)), *peers(9, start=9, end=None)) is None
+
+
+def test_peers_are_of_the_same_measure_grade_district_and_year():
+    mine, others = [opened(), joined(), *probes(5, 6, 7, 8)], peers(*range(10))
+    rows = [*mine, *others]
+    fifth = in_grade(*mine, grade="5").vstack(in_grade(*others))
+    assert tables(*rows, grades=fifth).cycle_outcome["peer_slope"].to_list()[0] is None
+    assert tables(*rows).cycle_outcome["peer_slope"].null_count() == 11
+    assert peer_slope(*mine, *[row | {"measure": "x"} for row in others]) is None
+    assert peer_slope(*mine, *[row | {"district_id": "d2"} for row in others]) is None
+
+
+def test_too_few_probe_days_lend_no_slope():
+    short = [row for row in peers(*range(10)) if row["event_type"] != "ProbeScored" or row["occurred_on"] < day(21)]
+    assert peer_slope(opened(), joined(), *short) is None
+
+
+def test_a_slope_above_the_peers_is_not_poor():
+    rows = [opened(), joined(**GOAL), closed(42), *delivered(5), *probes(*POOR)]
+    slow, quick = [*rows, *peers(*[0.1] * 10)], [*rows, *peers(*[0.5] * 10)]
+    got = [
+        tables(*each, grades=in_grade(*each)).cycle_outcome.row(by_predicate=pl.col("subject_key") == "ana", named=True)
+        for each in (slow, quick)
+    ]
+    assert [(row["response"], row["reason"]) for row in got] == [
+        ("questionable", "below_aim_but_uncertain"),
+        ("poor", "slope_below_goal_and_peers"),
+    ]
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    st.lists(st.lists(st.integers(0, 6), min_size=1, max_size=4), min_size=1, max_size=9),
+    st.integers(1, 4),
+)
+def test_the_median_without_ones_own_cycle_is_that_of_the_slow_reference(groups, wanted):
+    rows, grades = [], ("4", "5")
+    for number, slopes in enumerate(groups):
+        for member, slope in enumerate(slopes):
+            row = {"member_no": 10 * number + member, "cycle_no": number, "district_id": "d1", "school_year": "2026"}
+            row |= {"measure": "m", "grade": grades[(number + member) % 5 // 4], "slope": slope / 7, "probes": 4}
+            rows.append(row | {"probes_minimum": 4, "closed_on": day(1) if number % 4 else None, "peer_cycles": wanted})
+    got = dict(peer_slopes(pl.DataFrame(rows, schema_overrides={"closed_on": pl.Date})).rows())
+    for row in rows:
+        others = [
+            each
+            for each in rows
+            if each["closed_on"] and each["grade"] == row["grade"] and each["cycle_no"] != row["cycle_no"]
+        ]
+        enough = len({each["cycle_no"] for each in others}) >= wanted
+        expected = median(each["slope"] for each in others) if enough else None
+        assert got.get(row["member_no"]) == (None if expected is None else pytest.approx(expected)), row
+
+
+STEPS = {
+    "exit_or_regroup": (22, 22, 22, 22),
+    "continue": (10, 12, 14, 16),
+    "intensify_one_element": (8, 13, 9, 15, 14),
+    "change_intervention": POOR,
+    "collect_data": (10, 10),
+}
+
+
+@pytest.mark.parametrize(("step", "scores"), STEPS.items(), ids=STEPS)
+def test_each_response_asks_for_its_next_step(step, scores):
+    got = outcome(opened(), joined(**GOAL), closed(42), *delivered(5), *probes(*scores))
+    assert got["next_step"] == step
+
+
+def test_a_response_about_delivery_or_records_asks_for_these():
+    assert outcome(opened(), joined())["next_step"] == "record_delivery"
+    assert outcome(opened(), joined(), closed(42), scheduled(0), cancelled(0))["next_step"] == "fix_delivery"
+    assert outcome(opened(), joined(), closed(42), *delivered(5), *probes(*POOR))["next_step"] == "set_goal"
+
+
+def members(*responses: tuple[float, ...]) -> list[dict[str, Any]]:
+    """Members of one cycle with full dose, one for each series of scores."""
+    rows = [opened(), closed(42), *(scheduled(on) for on in (0, 3)), *(held(on) for on in (0, 3))]
+    for number, scores in enumerate(responses):
+        who = f"m{number}"
+        rows += [joined(who, **GOAL), attended(0, who), attended(3, who)]
+        rows += [probe(7 * week, score, who) for week, score in enumerate(scores)]
+    return rows
+
+
+FINE, FEW = (10, 12, 14, 16), (10, 10)
+
+
+@pytest.mark.parametrize(
+    ("responses", "counts", "is_first"),
+    [
+        ([POOR, FINE], (1, 0, 1, 2, 0), True),
+        ([POOR, FINE, FINE], (2, 0, 1, 3, 0), False),
+        ([POOR, FINE, FEW, FEW], (1, 0, 1, 2, 2), True),
+        ([POOR], (0, 0, 1, 1, 0), None),
+        ([POOR, FEW], (0, 0, 1, 1, 1), None),
+        ([FINE, FINE], (2, 0, 0, 2, 0), False),
+    ],
+)
+def test_a_group_half_of_which_responds_poorly_changes_its_plan_first(responses, counts, is_first):
+    got = tables(*members(*responses))
+    row = got.cycle.row(0, named=True)
+    names = ("adequate", "questionable", "poor", "concluded", "excluded")
+    assert tuple(row[name] for name in names) == counts
+    assert row["is_group_plan_first"] is is_first
+    steps = dict(zip(got.cycle_outcome["response"], got.cycle_outcome["next_step"], strict=True))
+    assert steps.get("poor", "none") in ({"change_group_plan"} if is_first else {"change_intervention", "none"})
+
+
+# Slopes
+
+
+def test_both_slopes_are_shown_and_policy_says_which_one_counts():
+    rows = [opened(), joined(**GOAL), closed(42), *delivered(5), *probes(10, 11, 13, 13, 30, 16, 17)]
+    policy = {"d1": DistrictPolicy(time_zone="America/Denver", cycles=CycleRule(slope_by="theil_sen"))}
+    for policies, slope in ((POLICIES, 12 / 7), (policy, 1.2)):
+        got = cycle_tables(facts(*rows), policies)
+        assert got.cycle_outcome["slope"].item() == pytest.approx(slope)
+        shown = got.progress.row(0, named=True)
+        assert (shown["slope"], shown["theil_sen_slope"]) == (pytest.approx(12 / 7), pytest.approx(1.2))
+        sen = [shown[f"theil_sen_{name}"] for name in ("intercept", "low", "high")]
+        assert sen == pytest.approx([9.4, 1, 5])
+
+
+@pytest.mark.parametrize(
+    ("scores", "expected"), [((10, 11, 12), False), ((10, 10, 10, 10, 10, 10, 60), True), ((1, 2), None)]
+)
+def test_slopes_more_than_one_error_apart_depend_on_an_outlier(scores, expected):
+    assert tables(opened(), joined(), *probes(*scores)).progress["is_outlier_sensitive"].item() is expected
+
+
+def test_the_point_rule_is_shown_where_there_is_an_aim_line():
+    assert tables(opened(), joined(**GOAL), *probes(*POOR)).progress["point_rule"].item() == "change_instruction"
+    assert tables(opened(), joined(**GOAL), *probes(10, 20, 20, 30)).progress["point_rule"].item() == "continue"
+    assert tables(opened(), joined(), *probes(*POOR)).progress["point_rule"].item() is None
+
+
+# Abandoned cycles
+
+
+@pytest.mark.parametrize("leaving", [[], [left(on=9)]], ids=["stayed", "left at the close"])
+def test_an_abandoned_cycle_keeps_its_plan_in_the_dose(leaving):
+    rows = [opened(), joined(**GOAL), *delivered(3), *(scheduled(on) for on in (12, 15, 18)), *leaving]
+    got = tables(*rows, closed(9, close_reason="abandoned"))
+    one = got.cycle_outcome.row(0, named=True)
+    assert (one["planned_sessions"], one["attended_sessions"], one["dose_share"]) == (6, 3, 0.5)
+    assert (one["response"], got.cycle["delivery_share"].item()) == ("insufficient_dose", 0.5)
+
+
+def test_assumed_minutes_are_counted():
+    policy = {"d1": DistrictPolicy(time_zone="America/Denver", cycles=CycleRule(assumed_minutes=25))}
+    rows = [opened(), joined(), closed(42), *delivered(1), scheduled(5), held(5), attended(5, minutes=None)]
+    assert cycle_outcomes(facts(*rows), policy)["assumed_sessions"].item() == 1
+    assert cycle_outcomes(facts(*rows), POLICIES)["assumed_sessions"].item() == 0

@@ -14,6 +14,7 @@ from scipy import stats
 from transforms.growth import aim, ols, p_slope_at_least, point_rule, slope_status, theil_sen
 
 VECTORS = json.loads((Path(__file__).parent / "data/vectors/06_growth.json").read_text())
+FOUR = pl.struct(rule_points=pl.lit(4), rule_minimum=pl.lit(4)).struct.unnest()
 CASES = pytest.mark.parametrize("case", VECTORS["cases"], ids=[case["name"] for case in VECTORS["cases"]])
 
 
@@ -59,12 +60,14 @@ def test_theil_sen_is_that_of_the_vector(case):
     line = theil_sen(of_vector(case)).row(0, named=True)
     assert line["slope"] == pytest.approx(case["theil_sen"]["slope"], abs=1e-8)
     assert line["intercept"] == pytest.approx(case["theil_sen"]["intercept"], abs=1e-8)
+    assert line["slope_low"] == pytest.approx(case["theil_sen"]["lo95"], abs=1e-8)
+    assert line["slope_high"] == pytest.approx(case["theil_sen"]["hi95"], abs=1e-8)
 
 
 @CASES
 def test_the_aim_line_and_the_point_rule_are_those_of_the_vector(case):
     line = aim(pl.lit(case["baseline"]), pl.lit(case["goal"]), pl.col("day"), pl.lit(case["weeks_to_goal"] * 7))
-    rows = of_vector(case).with_columns(aim=line)
+    rows = of_vector(case).with_columns(FOUR, aim=line)
     assert rows["aim"].to_list() == pytest.approx(case["aim_at_t"], abs=1e-8)
     assert point_rule(rows)["point_rule"].to_list() == [case["four_point"]]
 
@@ -156,13 +159,14 @@ def test_a_slope_decides_from_twelve_days_over_eight_weeks(probes, days, status)
     ],
 )
 def test_the_last_four_points_on_one_side_say_change_or_raise(scores, label):
-    rows = series((list(range(len(scores))), scores)).with_columns(aim=pl.lit(10.0))
+    rows = series((list(range(len(scores))), scores)).with_columns(FOUR, aim=pl.lit(10.0))
     assert point_rule(rows.sample(fraction=1, shuffle=True, seed=2))["point_rule"].item() == label
 
 
 def test_three_points_can_decide_where_the_knob_says_so():
-    rows = series(([0, 1, 2], [9, 9, 9])).with_columns(aim=pl.lit(10.0))
-    assert point_rule(rows, points=3)["point_rule"].item() == "change_instruction"
+    rows = series(([0, 1, 2], [9, 9, 9])).with_columns(aim=pl.lit(10.0), rule_points=3)
+    assert point_rule(rows.with_columns(rule_minimum=3))["point_rule"].item() == "change_instruction"
+    assert point_rule(rows.with_columns(rule_minimum=4))["point_rule"].item() == "continue"
 
 
 def test_the_aim_line_has_no_height_without_days_to_the_goal():
@@ -197,6 +201,8 @@ def test_all_lines_at_once_are_scipys_lines_one_by_one(many, random):
         assert fit["intercept"] == pytest.approx(expected.intercept, rel=1e-7, abs=1e-7)
         sen = stats.theilslopes(scores, weeks, method="separate")
         assert line["slope"] == pytest.approx(sen.slope, rel=1e-8, abs=1e-8)
+        assert line["slope_low"] == pytest.approx(sen.low_slope, rel=1e-8, abs=1e-8)
+        assert line["slope_high"] == pytest.approx(sen.high_slope, rel=1e-8, abs=1e-8)
         if len(each) > 2:
             error = 0 if np.isnan(expected.stderr) else expected.stderr  # SciPy has none for a level series
             assert fit["slope_standard_error"] == pytest.approx(error, rel=1e-6, abs=1e-6)

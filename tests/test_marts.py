@@ -3,14 +3,23 @@
 import itertools
 import re
 import tempfile
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 
 import duckdb
 import polars as pl
 import pytest
 
 from schemas.contract import columns, require, stage, summary, table_name
-from schemas.marts import MARTS, ClassroomFlag, CycleSummary, DataQuality, TierSummary
+from schemas.marts import (
+    MARTS,
+    ClassroomFlag,
+    CycleSummary,
+    DataQuality,
+    ResponderSummary,
+    ReviewList,
+    TierReconciliation,
+    TierSummary,
+)
 from schemas.projections import (
     SEASONS,
     ClassDecision,
@@ -18,6 +27,8 @@ from schemas.projections import (
     CycleOutcome,
     IngestLedger,
     QualityResult,
+    Referral,
+    ResponderRate,
     SchoolSignal,
     TierPlacement,
 )
@@ -27,7 +38,17 @@ from warehouse.publish import duckdb_type, mart_sql
 
 FORBIDDEN = ("ineffective", "failing teacher", "caused by", "teacher", "bad", "worst", "rank")
 KEY = {"district_id": "d1", "school_year": "2026", "input_id": "i"}
-READS = (ClassDecision, TierPlacement, Cycle, CycleOutcome, SchoolSignal, QualityResult, IngestLedger)
+READS = (
+    ClassDecision,
+    TierPlacement,
+    Referral,
+    Cycle,
+    CycleOutcome,
+    ResponderRate,
+    SchoolSignal,
+    QualityResult,
+    IngestLedger,
+)
 
 
 def mart(contract, **tables):
@@ -101,7 +122,9 @@ def decision(**given):
         "bound_high": 0.4,
         "bound_verdict": "above",
         "tau": 0.2,
+        "is_norm_adjusted": False,
         "need_cut": "PR<20",
+        "recommended_cut": "PR<=20",
         "grade_tested": 72,
         "grade_in_need": 36,
         "p_grade_above": 1.0,
@@ -121,7 +144,7 @@ def test_a_reason_says_the_numbers_the_interval_and_both_counts():
     assert reason() == (
         "9 of 24 tested students (37.5 %, interval 20.4-57.4 %) are below the 20th percentile; 24 of 25 enrolled were"
         " tested (96.0 %). The probability that the rate is above 20 % is 0.978; in the whole grade 36 of 72 are:"
-        " look at whole-class instruction in this class. In need (PR<20): 9; recommended Tier 2-3: 10."
+        " look at whole-class instruction in this class. In need (PR<20): 9; recommended Tier 2-3 (PR<=20): 10."
     )
 
 
@@ -150,6 +173,12 @@ def test_one_student_is_singular_and_certainty_is_never_printed():
     assert "is 0.999;" in reason(p_above=1.0)
     assert "is above 12.5 %" not in reason()
     assert "above 12.5 %" in reason(tau=0.125)
+
+
+def test_a_threshold_that_is_the_cuts_own_base_rate_is_labelled():
+    label = "24 % is the share of an average class below this cut (norm_adjusted)."
+    assert reason(tau=0.24, is_norm_adjusted=True).endswith(label)
+    assert "norm_adjusted" not in reason(tau=0.24)
 
 
 def test_fall_says_who_arrived():
@@ -183,7 +212,9 @@ def every_decision():
         section = ("remedial", "advanced")[number % 2] if rule == NOT_REGULAR else "regular"
         level = LEVEL_OF.get(rule, "WATCH")
         named = {"class_id": f"c{number}", "reason": rule, "level": level, "section_type": section}
-        yield decision(**named, benchmark_window=window, need_cut=cut, **row)
+        recommended = cut and cut.replace("<", "<=")
+        adjusted = {"need_cut": cut, "recommended_cut": recommended, "is_norm_adjusted": number % 2 == 0}
+        yield decision(**named, benchmark_window=window, **adjusted, **row)
 
 
 def test_no_sentence_a_mart_can_print_blames_ranks_or_breaks():
@@ -229,10 +260,11 @@ def test_tiers_are_counted_with_the_untested_beside_them():
 
     rows = [student("a", 1), student("b", 1, assigned=2), student("c", 2, assigned=2), student("d", 3)]
     rows += [student("e", None, "absent"), student("f", None, None, assigned=3)]
+    rows += [student("g", 2, "absent") | {"is_stale": True}]
     found = require(mart(TierSummary, tier_placement=rows), TierSummary).row(0, named=True)
-    counted = ("students", "placed", "untested", "tier_1", "tier_2", "tier_3", "team_differs")
-    assert [found[name] for name in counted] == [6, 4, 2, 2, 1, 1, 1]
-    assert [found[f"tier_{tier}_share"] for tier in (1, 2, 3)] == [0.5, 0.25, 0.25]
+    counted = ("students", "placed", "untested", "stale", "tier_1", "tier_2", "tier_3", "team_differs")
+    assert [found[name] for name in counted] == [7, 5, 3, 1, 2, 2, 1, 1]
+    assert [found[f"tier_{tier}_share"] for tier in (1, 2, 3)] == [0.4, 0.4, 0.2]
 
 
 def test_a_grade_nobody_of_which_was_placed_has_no_shares():
@@ -241,25 +273,64 @@ def test_a_grade_nobody_of_which_was_placed_has_no_shares():
     assert [found["placed"], found["tier_1_share"], found["tier_3_share"]] == [0, None, None]
 
 
+def test_what_a_team_decides_otherwise_is_listed_with_who_and_since_when():
+    def student(name, tier, assigned, on, decided_by="team"):
+        return KEY | {
+            "benchmark_window": "fall", "subject_key": name, "tier": tier, "reference_on": date(2025, 9, 30),
+            "assigned_tier": assigned, "assigned_on": on, "tier_decided_by": decided_by, "is_stale": False,
+        }  # fmt: skip
+
+    rows = [
+        student("same", 2, 2, date(2025, 9, 1)),
+        student("before", 2, 3, date(2025, 9, 29)),
+        student("since", 2, 1, date(2025, 9, 30)),
+        student("untested", None, 2, date(2025, 9, 1)),
+        student("nobody", 2, None, None, "recommendation"),
+    ]
+    found = require(mart(TierReconciliation, tier_placement=rows), TierReconciliation)
+    told = found.select("subject_key", "recommended_tier", "assigned_tier", "tier_decided_by", "is_decided_since")
+    assert told.rows() == [("before", 2, 3, "team", False), ("since", 2, 1, "team", True)]
+
+
+def test_a_referred_student_is_listed_with_the_latest_placement_or_without_any():
+    def placed(window, level, tier):
+        return KEY | {
+            "benchmark_window": window, "subject_key": "ana", "need_level": level, "tier": tier, "school_id": "s1",
+            "is_stale": False, "status": "tested",
+        }  # fmt: skip
+
+    def referred(key, name, by):
+        return KEY | {"natural_key": key, "subject_key": name, "referred_by": by, "school_id": "s2"}
+
+    referrals = [referred("r1", "ana", "family"), referred("r2", "ana", "teacher"), referred("r3", "ben", "teacher")]
+    given = [placed("winter", "none", 1), placed("fall", "tier_2", 2)]
+    found = require(mart(ReviewList, tier_placement=given, referral=referrals), ReviewList).sort("natural_key")
+    assert found.select("subject_key", "referred_by", "school_id", "benchmark_window", "need_level", "tier").rows() == [
+        ("ana", "family", "s1", "winter", "none", 1),
+        ("ana", "teacher", "s1", "winter", "none", 1),
+        ("ben", "teacher", "s2", None, None, None),
+    ]
+
+
 def test_cycles_are_counted_with_delivery_dose_and_excluded_responses():
     def cycle(name, state, planned, held, **given):
         row = {"cycle_id": name, "school_id": "s1", "intervention": "Bridges", "state": state}
         return KEY | row | {"planned_sessions": planned, "held_sessions": held} | given
 
-    def outcome(cycle_id, name, response, dose):
-        row = {"cycle_id": cycle_id, "subject_key": name, "school_id": "s1"}
+    def outcome(cycle_id, name, response, dose, step=None):
+        row = {"cycle_id": cycle_id, "subject_key": name, "school_id": "s1", "next_step": step}
         return KEY | row | {"response": response, "dose_share": dose}
 
     cycles = [
-        cycle("c1", "closed", 10, 8),
+        cycle("c1", "closed", 10, 8, is_group_plan_first=True),
         cycle("c2", "overdue", 10, 10),
         cycle("c3", "open", None, 4),
         cycle("c4", "abandoned", 0, 0, intervention=None),
         cycle("c1", "open", 5, 5, school_id="s2"),
     ]
     outcomes = [
-        outcome("c1", "ana", "adequate", 0.9),
-        outcome("c1", "ben", "poor", 0.9),
+        outcome("c1", "ana", "adequate", 0.9, "exit_or_regroup"),
+        outcome("c1", "ben", "poor", 0.9, "change_group_plan"),
         outcome("c2", "ana", "insufficient_dose", 0.3),
         outcome("c2", "cal", "dose_unknown", None),
         outcome("c3", "dee", "insufficient_data", None),
@@ -279,9 +350,27 @@ def test_cycles_are_counted_with_delivery_dose_and_excluded_responses():
     assert (bridges["students"], bridges["outcomes"], bridges["dose_known"]) == (5, 6, 3)
     assert bridges["dose_share"] == pytest.approx(0.7)
     assert (bridges["concluded"], bridges["adequate"], bridges["poor"], bridges["excluded"]) == (2, 1, 1, 4)
+    assert (bridges["group_plan_first_cycles"], bridges["exit_or_regroup"], bridges["change_group_plan"]) == (1, 1, 1)
     unnamed = rows["s1", None]
     assert (unnamed["delivery_share"], unnamed["dose_share"], unnamed["outcomes"]) == (None, None, 0)
     assert (rows["s2", "Bridges"]["cycles"], rows["s2", "Bridges"]["outcomes"]) == (1, 0)
+
+
+def test_a_rate_is_shown_where_enough_is_concluded():
+    counts = dict.fromkeys(("dose_unknown", "insufficient_dose", "insufficient_data", "abandoned_cycles"), 0)
+    row = KEY | counts | {"kind": "intervention", "tier": 2, "cycles": 3, "students": 12, "outcomes": 14}
+    row |= {"open_outcomes": 1, "overdue_outcomes": 2, "responder_share": 0.5, "interval_low": 0.2}
+    row |= {"interval_high": 0.8, "ended_share": 0.4, "is_comparable": False, "concluded": 11}
+    rows = [row | {"name": "a"}, row | {"name": "b", "concluded": 9, "withheld_reason": "fewer_than_10_concluded"}]
+    shown, withheld = require(mart(ResponderSummary, responder_rate=rows), ResponderSummary).to_dicts()
+    shares = ("responder_share", "interval_low", "interval_high", "ended_share")
+    assert [shown[name] for name in shares] == [0.5, 0.2, 0.8, 0.4]
+    assert {withheld[name] for name in shares} == {None}
+    assert (withheld["concluded"], withheld["withheld_reason"], withheld["still_open"]) == (
+        9,
+        "fewer_than_10_concluded",
+        3,
+    )
 
 
 def test_quality_stands_beside_the_counts_of_its_layouts_files():

@@ -1,4 +1,4 @@
-"""Need levels and tiers."""
+"""Need levels."""
 
 from datetime import date
 
@@ -10,12 +10,15 @@ from polars.testing import assert_frame_equal
 
 from schemas.contract import broken_rules, columns, conform
 from schemas.policy import CutRule, DistrictPolicy
-from schemas.projections import ClassMembership, NeedLevel, Projection, ScreeningResult, TierPlacement, WindowRule
-from tests.reference import reference_need, reference_primary
+from schemas.projections import ClassMembership, NeedLevel, Projection, ScreeningResult, WindowRule
+from tests.reference import reference_need
 from tests.tables import EXPORTED, facts, rows, table
+from transforms.cuts import cut_scores
+from transforms.cycles import cycle_tables
 from transforms.membership import class_memberships
-from transforms.placement import need_levels, tier_placements
+from transforms.placement import need_levels
 from transforms.screening import screening_results
+from transforms.tiers import placement_inputs, tier_states
 from transforms.windows import window_rules
 
 
@@ -34,10 +37,6 @@ WINDOWS = table(
 """,
     **EVERYWHERE,
 ).lazy()
-ROSTER = """
-    event_type      | subject_key | class_id
-    StudentEnrolled | somebody    | math
-"""
 
 
 def filled(contract: type[Projection], text: str, **defaults) -> pl.LazyFrame:
@@ -80,17 +79,10 @@ def memberships(text: str = "subject_key | grade | class_id") -> pl.LazyFrame:
 
 def needs(text: str, policy: DistrictPolicy = POLICY, members: pl.LazyFrame | None = None, **families) -> pl.DataFrame:
     members = memberships() if members is None else members
-    found = need_levels(screening(text), members, WINDOWS, facts(**families), {"d1": policy}).collect()
-    return checked(found, NeedLevel).sort("benchmark_window", "subject_key", "measure")
-
-
-def placed(text: str, members: str = "", policy: DistrictPolicy = POLICY, **families) -> pl.DataFrame:
     tests = screening(text)
-    listed = memberships(members) if members else memberships()
-    known = facts(**({"roster": ROSTER} if members else {}) | families)
-    levels = need_levels(tests, listed, WINDOWS, known, {"d1": policy}).collect()
-    found = tier_placements(levels.lazy(), tests, listed, WINDOWS, known, {"d1": policy}).collect()
-    return checked(found, TierPlacement).sort("benchmark_window", "subject_key")
+    cuts = cut_scores(tests, members, WINDOWS, {"d1": policy})
+    found = need_levels(tests, members, WINDOWS, cuts, facts(**families), {"d1": policy}).collect()
+    return checked(found, NeedLevel).sort("benchmark_window", "subject_key", "measure")
 
 
 def checked(found: pl.DataFrame, contract: type[Projection]) -> pl.DataFrame:
@@ -213,114 +205,6 @@ def test_only_the_chosen_test_counts_and_tests_outside_windows_never():
     assert found.select("benchmark_window", "percentile").rows() == [("fall", 50.0)]
 
 
-@pytest.mark.parametrize(("percentile", "tier"), [(10, 3), (20, 2), (40, 1), (41, 1)])
-def test_need_becomes_a_tier(percentile, tier):
-    found = placed(f"percentile\n{percentile}", "subject_key | grade | class_id\na | 4 | math").row(0, named=True)
-    assert (found["tier"], found["reason"], found["status"]) == (tier, "primary_measure", "tested")
-    assert (found["school_id"], found["class_id"], found["measures"]) == ("s1", "math", 1)
-
-
-def test_every_student_of_the_roster_is_placed_once_and_nobody_else():
-    found = placed(
-        "subject_key | percentile\na | 5\nstranger | 5",
-        "subject_key | grade | is_alternate_assessment\na | 4 | false\nb | 4 | false\nc | 4 | true",
-        not_tested="""
-        event_type | subject_key | measure | window_label | status
-        NotTested  | b           |         | fall         | absent
-    """,
-    )
-    expected = [
-        ("a", 3, "tested", "primary_measure", "map_growth_math"),
-        ("b", None, "absent", "no_valid_test", None),
-        ("c", None, "exempt_alternate", "no_valid_test", None),
-    ]
-    assert found.select("subject_key", "tier", "status", "reason", "measure").rows() == expected
-
-
-def test_an_untested_student_has_no_tier():
-    found = placed("subject_key | percentile\nb | 50", "subject_key | grade\na | 4").row(0, named=True)
-    assert (found["tier"], found["status"], found["reason"], found["measures"]) == (
-        None,
-        "untested",
-        "no_valid_test",
-        0,
-    )
-
-
-def test_without_a_roster_every_student_with_a_test_is_placed():
-    found = placed("subject_key | percentile | school_id\na | 5 | North\nb | 50 | North")
-    assert found.select("subject_key", "tier", "school_id", "grade", "class_id").rows() == [
-        ("a", 3, "North", "4", None),
-        ("b", 1, "North", "4", None),
-    ]
-
-
-def test_a_rule_that_cannot_say_leaves_no_tier():
-    found = placed("subject_key | percentile\na |", "subject_key | grade\na | 4")
-    row = found.row(0, named=True)
-    assert (row["tier"], row["reason"], row["rule"], row["status"]) == (
-        None,
-        "rule_cannot_say",
-        "no_percentile",
-        "tested",
-    )
-
-
-MIXED = """
-    subject_key | measure         | percentile | grade
-    a           | map_growth_math | 5          | 4
-    a           | star_math       | 50         | 4
-    b           | star_math       | 50         | 4
-    c           | map_growth_math | 5          | 5
-    c           | star_math       | 50         | 5
-"""
-MEMBERS = "subject_key | grade\na | 4\nb | 4\nc | 5"
-
-
-def test_the_measure_with_most_valid_tests_in_the_grade_is_primary_and_ties_go_by_name():
-    found = placed(MIXED, MEMBERS)
-    assert found.select("measure", "tier", "measures").rows() == [
-        ("star_math", 1, 2),
-        ("star_math", 1, 1),
-        ("map_growth_math", 3, 2),
-    ]
-
-
-def test_policy_names_the_primary_measure_of_a_grade():
-    found = placed(MIXED, MEMBERS, district(primary_measures={"4": "map_growth_math"}))
-    assert found.select("measure", "tier", "status", "reason").rows() == [
-        ("map_growth_math", 3, "tested", "primary_measure"),
-        (None, None, "untested", "no_valid_primary_test"),
-        ("map_growth_math", 3, "tested", "primary_measure"),
-    ]
-
-
-def test_late_exports_do_not_change_the_primary_measure():
-    tests = """
-        subject_key | measure         | percentile | first_export_at
-        a           | map_growth_math | 5          | 2025-12-13T00:00:00Z
-        a           | star_math       | 50         | 2025-12-14T00:00:00Z
-        b           | star_math       | 50         | 2025-12-14T00:00:00Z
-    """
-    assert placed(tests, "subject_key | grade\na | 4")["measure"].to_list() == ["map_growth_math"]
-
-
-def test_the_assigned_tier_is_the_latest_up_to_the_reference_date():
-    found = placed(
-        "percentile\n50",
-        "subject_key | grade\na | 4\nb | 4",
-        plan="""
-        event_type   | subject_key | tier | occurred_on
-        TierAssigned | a           | 3    | 2025-09-01
-        TierAssigned | a           | 2    | 2025-09-30
-        TierAssigned | a           | 1    | 2025-10-01
-        PlanWritten  | a           | 1    | 2025-09-30
-        TierAssigned | b           | 1    | 2025-10-01
-    """,
-    )
-    assert found.select("tier", "assigned_tier").rows() == [(1, 2), (None, None)]
-
-
 CASE = st.fixed_dictionaries(
     {
         "measure": st.sampled_from(["map_growth_math", "star_math", "iready_math", "local"]),
@@ -358,7 +242,7 @@ CUTS = st.lists(
     st.integers(0, 9),
 )
 @settings(max_examples=25, deadline=None)
-def test_levels_and_tiers_agree_with_the_slow_version_in_any_order(cases, cuts, enrolled, seed):
+def test_levels_agree_with_the_slow_version_in_any_order(cases, cuts, enrolled, seed):
     policy = district(cuts=tuple(cuts))
     grades = {subject: "4" if subject < "d" else "5" for subject in "abcdefg"}
     base = screening("subject_key\n" + "\n".join(case["subject_key"] for case in cases)).collect()
@@ -373,20 +257,14 @@ def test_levels_and_tiers_agree_with_the_slow_version_in_any_order(cases, cuts, 
         )
         for season, day in dates.items()
     )
-    known, policies = facts(roster=ROSTER), {"d1": policy}
 
-    def run(frame: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
-        levels = need_levels(frame.lazy(), members, WINDOWS, known, policies).collect()
-        tiers = tier_placements(levels.lazy(), frame.lazy(), members, WINDOWS, known, policies).collect()
-        return (
-            levels.sort("benchmark_window", "subject_key", "measure"),
-            tiers.sort("benchmark_window", "subject_key"),
-        )
+    def run(frame: pl.DataFrame) -> pl.DataFrame:
+        cuts = cut_scores(frame.lazy(), members, WINDOWS, {"d1": policy})
+        levels = need_levels(frame.lazy(), members, WINDOWS, cuts, facts(), {"d1": policy}).collect()
+        return levels.sort("benchmark_window", "subject_key", "measure")
 
-    levels, tiers = run(tests)
-    again = run(tests.sample(fraction=1.0, shuffle=True, seed=seed))
-    assert_frame_equal(levels, again[0])
-    assert_frame_equal(tiers, again[1])
+    levels = run(tests)
+    assert_frame_equal(levels, run(tests.sample(fraction=1.0, shuffle=True, seed=seed)))
 
     slow = {}
     for test in tests.to_dicts():
@@ -397,19 +275,6 @@ def test_levels_and_tiers_agree_with_the_slow_version_in_any_order(cases, cuts, 
         (r["benchmark_window"], r["subject_key"], r["measure"]): (r["need_level"], r["is_in_need"], r["status"])
         for r in levels.iter_rows(named=True)
     }
-
-    assert tiers.select("benchmark_window", "subject_key").rows() == [(w, s) for w in dates for s in sorted(enrolled)]
-    for row in tiers.iter_rows(named=True):
-        season, subject = row["benchmark_window"], row["subject_key"]
-        peers = [
-            test
-            for test in tests.to_dicts()
-            if test["is_valid"] and (test["benchmark_window"], test["grade"]) == (season, grades[subject])
-        ]
-        level, _, status = slow.get((season, subject, reference_primary(peers)), (None, None, None))
-        tier = {"none": 1, "watch": 1, "tier_2": 2, "tier_3": 3}.get(level or "") if status == "tested" else None
-        assert row["tier"] == tier
-        assert (row["status"] == "tested") == (status == "tested")
 
 
 TWO_DISTRICTS = """
@@ -438,9 +303,14 @@ def test_many_districts_in_one_pass_give_what_each_gives_alone():
         tests = screening_results(given_facts, policies, {}).collect().lazy()
         dates = window_rules(tests, policies).collect().lazy()
         members = class_memberships(given_facts, dates, policies).collect().lazy()
-        levels = need_levels(tests, members, dates, given_facts, policies).collect().lazy()
-        tiers = tier_placements(levels, tests, members, dates, given_facts, policies)
-        return [each.collect() for each in (tests, dates, members, levels, tiers)]
+        cuts = cut_scores(tests, members, dates, policies).collect().lazy()
+        levels = need_levels(tests, members, dates, cuts, given_facts, policies).collect().lazy()
+        cycles = cycle_tables(given_facts, policies)
+        inputs = placement_inputs(
+            levels, tests, members, dates, cycles.cycle.lazy(), cycles.cycle_outcome.lazy(), given_facts, policies
+        )
+        tiers = tier_states(inputs.collect())
+        return [each.lazy().collect() for each in (tests, dates, members, levels, tiers)]
 
     together = chain(known)
     alone = [

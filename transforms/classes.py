@@ -5,15 +5,19 @@ from fractions import Fraction
 
 import polars as pl
 
-from schemas.policy import DistrictPolicy
+from schemas.policy import GRADES, DistrictPolicy
 from schemas.projections import SEASONS
+from transforms.cuts import rules_in_force
+from transforms.poisson_binomial import at_least
 
 WINDOW = ("district_id", "school_year", "benchmark_window")
 CLASS = (*WINDOW, "class_id")
 SCHOOL_GRADE = (*WINDOW, "measure", "school_id", "grade")
 DISTRICT_GRADE = (*WINDOW, "measure", "grade")
-GRADES = ("PK", "K", *map(str, range(1, 13)))
 RECOMMENDED = ("tier_2", "tier_3")
+WITH_ERROR = ("sem", "sem_default", "kelley")
+"""Bases of a probability that is more than what was observed."""
+BASE_RATE_OF = 10_000
 
 _SHARES = (
     "tau",
@@ -85,6 +89,77 @@ def exceeds(part: pl.Expr, whole: pl.Expr, rule: str) -> pl.Expr:
     return part * pl.col(f"{rule}_of") > whole * pl.col(f"{rule}_parts")
 
 
+def with_need_cuts(rows: pl.DataFrame, policies: Mapping[str, DistrictPolicy]) -> pl.DataFrame:
+    """Add the cuts in force by name, and to whom tau does not apply: the knob `norm_adjust` (METHOD 0.1).
+
+    Where the class-need cut puts at least tau of an average class in need and the district says `norm_adjust`, tau is
+    that base rate and ``is_norm_adjusted`` is true: the class is judged against an average class.
+
+    Args:
+        rows: Classes with ``measure``, ``grade``, ``reference_on`` and their district's class rule.
+        policies: Policy of each district.
+    """
+    case = [*DISTRICT_GRADE, "reference_on"]
+    names = ["need_cut", "recommended_cut", "base_rate"]
+    cuts = rules_in_force(rows.lazy().select(case).unique(), policies).select(*case, *names).collect()
+    base = (pl.col("base_rate") * BASE_RATE_OF).round().cast(pl.Int64)
+    is_adjusted = (base * pl.col("tau_of") > BASE_RATE_OF * pl.col("tau_parts")).fill_null(value=False)
+    return (
+        rows.join(cuts, on=case, how="left", nulls_equal=True)
+        .with_columns(is_norm_adjusted=is_adjusted)
+        .with_columns(
+            tau=pl.when("is_norm_adjusted").then("base_rate").otherwise("tau"),
+            tau_parts=pl.when("is_norm_adjusted").then(base).otherwise("tau_parts"),
+            tau_of=pl.when("is_norm_adjusted").then(BASE_RATE_OF).otherwise("tau_of"),
+        )
+        .drop("base_rate")
+    )
+
+
+def counted_tests(memberships: pl.LazyFrame, needs: pl.LazyFrame) -> pl.LazyFrame:
+    """Tests that count in a class: those whose need the rule can tell, of members who are counted."""
+    is_out = pl.any_horizontal(pl.col("is_mobile", "is_alternate_assessment").fill_null(value=False))
+    members = memberships.filter(pl.col("class_id").is_not_null(), pl.col("school_id").is_not_null(), ~is_out)
+    return members.join(
+        needs.filter(pl.col("is_in_need").is_not_null()), on=[*WINDOW, "subject_key"], suffix="_tested"
+    )
+
+
+def class_sensitivity(memberships: pl.LazyFrame, needs: pl.LazyFrame, rows: pl.DataFrame) -> pl.DataFrame:
+    """What measurement error alone does to a class's count (METHOD 1.3): shown beside the decision, never part of it.
+
+    Each tested student is in need with the probability of the test's own error; the number in need is Poisson-binomial.
+    Both are null where no test of the class has an error, or one has no probability.
+
+    Args:
+        memberships: ``ClassMembership`` rows.
+        needs: ``NeedLevel`` rows.
+        rows: Classes and measures with ``tested``, ``tau_parts`` and ``tau_of``.
+
+    Returns:
+        One row per class and measure with a counted test: `CLASS`, `measure`, `expected_in_need` (students) and
+        `p_above_with_error`, the probability that the true share is strictly above tau.
+    """
+    key = [*CLASS, "measure"]
+    has_error = pl.col("probability_basis").is_in(WITH_ERROR).any().over(key)
+    asked = rows.select(*key, least=pl.col("tested") * pl.col("tau_parts") // pl.col("tau_of") + 1)
+    tests = (
+        counted_tests(memberships, needs)
+        .with_columns(is_known=has_error & pl.col("p_class_need").is_not_null().all().over(key))
+        .select(*key, "is_known", "p_class_need")
+        .collect(engine="streaming")
+        .join(asked, on=key)
+    )
+    found = at_least(tests.filter("is_known"), key, "p_class_need", "least")
+    return (
+        tests.select(key)
+        .unique()
+        .sort(key)
+        .join(found, on=key, how="left", maintain_order="left")
+        .select(*key, expected_in_need="expected", p_above_with_error="p_at_least")
+    )
+
+
 def count_classes(memberships: pl.LazyFrame, needs: pl.LazyFrame) -> pl.LazyFrame:
     """Members, tested and in need of each class and measure; every class of a window for every measure given in it."""
     members = memberships.filter(pl.col("class_id").is_not_null(), pl.col("school_id").is_not_null()).with_columns(
@@ -93,10 +168,7 @@ def count_classes(memberships: pl.LazyFrame, needs: pl.LazyFrame) -> pl.LazyFram
             pl.col("is_mobile").fill_null(value=False) | pl.col("is_alternate_assessment").fill_null(value=False)
         ),
     )
-    told = members.filter("is_counted").join(
-        needs.filter(pl.col("is_in_need").is_not_null()), on=[*WINDOW, "subject_key"], suffix="_tested"
-    )
-    results = told.group_by(*CLASS, "measure").agg(
+    results = counted_tests(memberships, needs).group_by(*CLASS, "measure").agg(
         tested=pl.len().cast(pl.Int64),
         in_need=pl.col("is_in_need").sum().cast(pl.Int64),
         recommended=pl.col("need_level").is_in(RECOMMENDED).sum().cast(pl.Int64),

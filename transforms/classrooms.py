@@ -6,7 +6,7 @@ import numpy as np
 import polars as pl
 
 from schemas.contract import columns
-from schemas.policy import ANY_MEASURE, DistrictPolicy
+from schemas.policy import DistrictPolicy
 from schemas.projections import ClassDecision
 from transforms.classes import (
     DISTRICT_GRADE,
@@ -18,6 +18,7 @@ from transforms.classes import (
     reaches,
     season_rank,
     share,
+    with_need_cuts,
     with_rules,
 )
 from transforms.intervals import jeffreys, p_above, p_greater
@@ -74,10 +75,9 @@ def class_decisions(
         UnknownDistrict: a district with classes has no policy.
     """
     counted = with_rules(count_classes(memberships, needs).collect(engine="streaming"), policies)
+    counted = with_need_cuts(counted, policies)
     rows = pool(in_scope(counted), quality)
-    decided = decide(judge(rows)).join(
-        need_cuts(rows, policies), on=[*DISTRICT_GRADE, "reference_on"], nulls_equal=True
-    )
+    decided = decide(judge(rows))
     wanted = {name: dtype for name, dtype in columns(ClassDecision).items() if name != "input_id"}
     return decided.sort("district_id", "school_year", season_rank(), "measure", "school_id", "class_id").select(
         pl.col(name).cast(dtype) for name, dtype in wanted.items()
@@ -249,39 +249,3 @@ def decide(rows: pl.DataFrame) -> pl.DataFrame:
             .otherwise("rule")
         )
     )
-
-
-def need_cuts(rows: pl.DataFrame, policies: Mapping[str, DistrictPolicy]) -> pl.DataFrame:
-    """Name of the class-need cut in force for each district, window, measure, grade and reference date."""
-    cuts = pl.DataFrame(
-        [
-            (district, cut.measure, list(cut.grades), list(cut.seasons), cut.valid_from, order, cut.class_need_name)
-            for district, policy in policies.items()
-            for order, cut in enumerate(policy.all_cuts)
-        ],
-        schema={
-            "district_id": pl.String,
-            "any_or_measure": pl.String,
-            "cut_grades": pl.List(pl.String),
-            "cut_seasons": pl.List(pl.String),
-            "valid_from": pl.Date,
-            "order": pl.Int64,
-            "need_cut": pl.String,
-        },
-        orient="row",
-    )
-    groups = rows.select(*DISTRICT_GRADE, "reference_on").unique()
-    fits = (
-        groups.with_columns(any_or_measure=pl.concat_list("measure", pl.lit(ANY_MEASURE)))
-        .explode("any_or_measure")
-        .join(cuts, on=["district_id", "any_or_measure"])
-        .filter(
-            (pl.col("cut_grades").list.len() == 0) | pl.col("cut_grades").list.contains(pl.col("grade")),
-            (pl.col("cut_seasons").list.len() == 0) | pl.col("cut_seasons").list.contains(pl.col("benchmark_window")),
-            pl.col("valid_from") <= pl.col("reference_on"),
-        )
-        .sort("order")
-        .unique([*DISTRICT_GRADE, "reference_on"], keep="first", maintain_order=True)
-        .select(*DISTRICT_GRADE, "reference_on", "need_cut")
-    )
-    return groups.join(fits, on=[*DISTRICT_GRADE, "reference_on"], how="left", nulls_equal=True)

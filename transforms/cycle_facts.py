@@ -55,7 +55,7 @@ class CycleFacts(NamedTuple):
     meeting: pl.DataFrame
     """One row per cycle and session: scheduled, held, cancelled, and minutes."""
     attendance: pl.DataFrame
-    """One row per member and session while a member: ``state``, ``minutes``."""
+    """One row per member and session while a member: ``state``, ``minutes``, ``is_assumed``."""
     probe: pl.DataFrame
     """One row per member and probe day: ``day`` from the start of the cycle, median ``score``."""
     evidence: pl.DataFrame
@@ -134,10 +134,11 @@ def _members(
 ) -> tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame]:
     """Members, their spells, and the facts about students who never joined.
 
-    A student who joined cycles of the same name in two schools is shown in the one joined last, because
-    the name and the student are the key of an outcome.
+    A student may be a member of cycles of the same name in two schools: what is said later by name alone
+    belongs to the one whose school or dates fit, and to none where both do.
     """
     who = [*YEAR, "cycle_id", "subject_key"]
+    key = ["cycle_no", "subject_key"]
     asked = (
         placed.filter(pl.col("subject_key").is_not_null())
         .drop("cycle_id")
@@ -145,20 +146,15 @@ def _members(
         .with_columns(pl.coalesce("on", "opened_on"))
         .sort("on", "export_at", "natural_key", "cycle_no", nulls_last=True)
     )
-    chosen = (
-        asked.unique(who, keep="last", maintain_order=True)
-        .select(*who, "cycle_no")
-        .sort("cycle_no", "subject_key")
-        .with_row_index("member_no")
-    )
-    joined = asked.join(chosen, on=[*who, "cycle_no"], maintain_order="left")
-    twice = asked.join(chosen, on=[*who, "cycle_no"], how="anti")
+    chosen = asked.select(*who, "cycle_no").unique().sort(key).with_row_index("member_no")
+    joined = asked.join(chosen.select(*key, "member_no"), on=key, maintain_order="left")
 
     later = cycle.filter(pl.col("event_type").is_in(["StudentLeft", "GoalMet"]))
-    unnamed = place(later.filter(pl.col("cycle_id").is_null()), until_next(opening), "not_a_member")
-    renamed = unnamed.rows.drop("cycle_id").join(opening.select("cycle_no", "cycle_id"), on="cycle_no")
-    later = pl.concat([later.filter(pl.col("cycle_id").is_not_null()), renamed.select(later.columns)])
-    known = later.join(chosen, on=who)
+    only = chosen.filter(pl.len().over(who) == 1).select(*who, "cycle_no")
+    plain = later.join(only, on=who)
+    found = place(later.join(only, on=who, how="anti"), until_next(opening), "not_a_member")
+    told = pl.concat([plain, found.rows.select(plain.columns)])
+    known = told.join(chosen.select(*key, "member_no"), on=key)
     met = of_type(known, "GoalMet").select("member_no", is_goal_met_recorded=pl.lit(value=True)).unique()
 
     spell = _spells(joined, of_type(known, "StudentLeft"))
@@ -171,11 +167,11 @@ def _members(
     member = chosen.select("member_no", "cycle_no", "subject_key")
     for more in (bounds, said, met):
         member = member.join(more, on="member_no", how="left", maintain_order="left")
-    strangers = broken_by(later.join(chosen, on=who, how="anti"), "not_a_member")
+    strangers = broken_by(told.join(chosen, on=key, how="anti"), "not_a_member")
     return (
         member.with_columns(pl.col("is_goal_met_recorded").fill_null(value=False)),
         spell.drop("leave_reason"),
-        pl.concat([strangers, unnamed.broken, broken_by(twice, "same_cycle_twice")]),
+        pl.concat([strangers, found.broken]),
     )
 
 
@@ -281,12 +277,13 @@ def _attendance(marked: pl.DataFrame, stay: pl.DataFrame) -> tuple[pl.DataFrame,
     )
     rows = (
         known.filter(pl.col("member_no").is_not_null())
-        .with_columns(minutes=minutes)
+        .with_columns(minutes=minutes, told="minutes")
         .group_by("member_no", "cycle_no", "starts")
-        .agg(pl.col("on").first(), pl.col("state").min(), pl.col("minutes").max())
+        .agg(pl.col("on").first(), pl.col("state").min(), pl.col("minutes", "told").max())
+        .with_columns(is_assumed=pl.col("minutes").is_not_null() & pl.col("told").is_null())
         .join(stay.select("member_no", "from_on", "to_on"), on="member_no")
         .filter(inside("from_on", "to_on"))
-        .select("member_no", "cycle_no", "starts", "state", "minutes")
+        .select("member_no", "cycle_no", "starts", "state", "minutes", "is_assumed")
     )
     return rows, broken_by(known.filter(pl.col("member_no").is_null()), "not_a_member")
 

@@ -12,7 +12,10 @@ PLACE = (*YEAR, "school_id", "cycle_id", "group_id")
 """What a row says about where it belongs, besides its day."""
 PLANS = ("SessionScheduled", "SessionCancelled")
 """Sessions that may lie ahead."""
-_WHOLE = ("shortest_days", "longest_days", "probes_minimum", "level_probes", "goal_probes")
+_WHOLE = (
+    *("shortest_days", "longest_days", "probes_minimum", "level_probes", "goal_probes"),
+    *("rule_points", "rule_minimum", "peer_cycles", "group_minimum"),
+)
 
 
 class Placed(NamedTuple):
@@ -34,7 +37,8 @@ def knobs(districts: Iterable[str], policies: Mapping[str, DistrictPolicy]) -> p
         }
         for district, rule in rules.items()
     ]
-    types = {name: pl.Int64 if name in _WHOLE else pl.Float64 for name in CycleRule.model_fields}
+    numbers = {name: pl.Int64 if name in _WHOLE else pl.Float64 for name in CycleRule.model_fields}
+    types = numbers | {"slope_by": pl.String}
     reasons = dict.fromkeys(("dose_reason", "fidelity_reason", "probes_reason", "early_reason"), pl.String)
     return pl.DataFrame(rows, schema={"district_id": pl.String, **types, **reasons})
 

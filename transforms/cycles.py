@@ -7,16 +7,24 @@ import polars as pl
 
 from schemas.contract import conform
 from schemas.policy import DistrictPolicy
-from schemas.projections import Cycle, CycleOutcome, Progress, Projection
+from schemas.projections import CONCLUSIONS, Cycle, CycleOutcome, Progress, Projection
 from transforms.cycle_facts import ABSENT, PARTIAL, UNKNOWN, CycleFacts, read
-from transforms.cycle_places import YEAR
-from transforms.growth import DAYS_PER_WEEK, TOLERANCE, aim, ols, p_slope_at_least, slope_status
+from transforms.cycle_places import YEAR, inside
+from transforms.growth import (
+    DAYS_PER_WEEK,
+    TOLERANCE,
+    aim,
+    ols,
+    p_slope_at_least,
+    point_rule,
+    slope_status,
+    theil_sen,
+)
 
 FINDINGS = (
     "member_without_cycle",
     "close_without_cycle",
     "not_a_member",
-    "same_cycle_twice",
     "session_without_cycle",
     "several_open_cycles",
     "probe_outside_cycle",
@@ -46,24 +54,23 @@ class CycleTables(NamedTuple):
 def cycle_tables(
     facts: Mapping[str, pl.LazyFrame],
     policies: Mapping[str, DistrictPolicy],
-    peers: pl.DataFrame | None = None,
+    grades: pl.DataFrame | None = None,
 ) -> CycleTables:
     """Compute every table about cycles.
 
     Args:
         facts: Current facts of the families `cycle` and `session`, any districts and school years.
         policies: Policy of each district; a district without one is judged by the defaults.
-        peers: ``district_id``, ``school_year``, ``cycle_id``, ``subject_key``, ``peer_slope`` where a norm
-            exists; elsewhere the peer condition drops out (SEMANTICS 6.6).
+        grades: ``district_id``, ``school_year``, ``subject_key``, ``grade``, one row per student; a student
+            without a grade has no peers, and the peer condition drops out (SEMANTICS 6.6).
     """
     known = read(facts, policies)
     meetings = _meetings(known)
-    member = _members(known)
-    growth = _growth(known, member)
-    outcome = _outcomes(known, meetings, growth, peers)
-    keys = [*YEAR, "cycle_id", "subject_key"]
+    growth = _growth(known, _members(known))
+    outcome = _outcomes(known, meetings, growth, _no_grades() if grades is None else grades)
+    keys = [*YEAR, "school_id", "cycle_id", "subject_key"]
     return CycleTables(
-        cycle=_conform(_cycles(known, meetings), Cycle, [*YEAR, "school_id", "cycle_id"]),
+        cycle=_conform(_cycles(known, meetings, outcome), Cycle, [*YEAR, "school_id", "cycle_id"]),
         cycle_outcome=_conform(outcome, CycleOutcome, keys),
         progress=_conform(growth.filter(pl.col("measure").is_not_null()), Progress, keys),
         tutoring=known.tutoring,
@@ -72,18 +79,18 @@ def cycle_tables(
     )
 
 
+def _no_grades() -> pl.DataFrame:
+    return pl.DataFrame(schema=dict.fromkeys((*YEAR, "subject_key", "grade"), pl.String))
+
+
 def cycles(facts: Mapping[str, pl.LazyFrame], policies: Mapping[str, DistrictPolicy]) -> pl.DataFrame:
     """``Cycle`` rows without ``input_id``."""
     return cycle_tables(facts, policies).cycle
 
 
-def cycle_outcomes(
-    facts: Mapping[str, pl.LazyFrame],
-    policies: Mapping[str, DistrictPolicy],
-    peers: pl.DataFrame | None = None,
-) -> pl.DataFrame:
+def cycle_outcomes(facts: Mapping[str, pl.LazyFrame], policies: Mapping[str, DistrictPolicy]) -> pl.DataFrame:
     """``CycleOutcome`` rows without ``input_id``."""
-    return cycle_tables(facts, policies, peers).cycle_outcome
+    return cycle_tables(facts, policies).cycle_outcome
 
 
 def progress(facts: Mapping[str, pl.LazyFrame], policies: Mapping[str, DistrictPolicy]) -> pl.DataFrame:
@@ -126,7 +133,7 @@ def _meetings(known: CycleFacts) -> pl.DataFrame:
     )
 
 
-def _cycles(known: CycleFacts, meetings: pl.DataFrame) -> pl.DataFrame:
+def _cycles(known: CycleFacts, meetings: pl.DataFrame, outcome: pl.DataFrame) -> pl.DataFrame:
     """One row per opening. Overdue: not closed on the day after the longest cycle (METHOD 2.3)."""
     days = (pl.col("known_through") - pl.col("opened_on")).dt.total_days()
     planned_days = (pl.col("planned_end_on") - pl.col("opened_on")).dt.total_days()
@@ -145,15 +152,17 @@ def _cycles(known: CycleFacts, meetings: pl.DataFrame) -> pl.DataFrame:
         .then("scheduled_minutes")
         .otherwise(pl.coalesce(pl.col("planned_sessions") * pl.col("session_minutes"), "scheduled_minutes"))
     )
-    members = known.member.group_by("cycle_no").agg(members=pl.len())
+    responded = outcome.select(
+        "cycle_no", "members", *CONCLUSIONS, "concluded", "excluded", "is_group_plan_first"
+    ).unique("cycle_no")
     return (
         known.cycle.join(meetings, on="cycle_no", how="left")
-        .join(members, on="cycle_no", how="left")
+        .join(responded, on="cycle_no", how="left")
         .with_columns(
+            pl.col("members", *CONCLUSIONS, "concluded", "excluded").fill_null(0),
             state=state,
             planned_days=planned_days,
             is_length_out_of_range=~planned_days.is_between(pl.col("shortest_days"), pl.col("longest_days")),
-            members=pl.col("members").fill_null(0),
             planned_sessions=planned,
             scheduled_sessions="scheduled",
             planned_minutes=planned_minutes,
@@ -202,7 +211,11 @@ def _members(known: CycleFacts) -> pl.DataFrame:
 
 def _growth(known: CycleFacts, member: pl.DataFrame) -> pl.DataFrame:
     """Members with the slope of their probes, its error, and their last level beside the aim line."""
-    fit = ols(known.probe.select(series_no="member_no", day="day", score="score"))
+    series = known.probe.select(series_no="member_no", day="day", score="score")
+    sen = theil_sen(series).rename(lambda name: name if name == "series_no" else f"theil_sen_{name}")
+    fit = ols(series).join(
+        sen.rename({"theil_sen_slope_low": "theil_sen_low", "theil_sen_slope_high": "theil_sen_high"}), on="series_no"
+    )
     back = pl.int_range(pl.len(), 0, -1).over("member_no")
     last = known.probe.select("member_no", "day", "score", back=back).join(
         member.select("member_no", "goal_score", "level_probes", "goal_probes"), on="member_no"
@@ -227,7 +240,10 @@ def _growth(known: CycleFacts, member: pl.DataFrame) -> pl.DataFrame:
         rows.with_columns(p_slope_at_least(rows["goal_slope"], rows), pl.col("probes").fill_null(0))
         .join(level, on="member_no", how="left")
         .join(goal, on="member_no", how="left")
+        .join(_points(series, member), on="member_no", how="left")
         .with_columns(
+            is_outlier_sensitive=(pl.col("slope") - pl.col("theil_sen_slope")).abs()
+            > pl.col("slope_standard_error") + TOLERANCE,
             slope_status=slope_status(),
             first_on=pl.col("opened_on") + pl.duration(days="first_day"),
             last_on=pl.col("opened_on") + pl.duration(days="last_day"),
@@ -236,20 +252,36 @@ def _growth(known: CycleFacts, member: pl.DataFrame) -> pl.DataFrame:
     )
 
 
+def _points(series: pl.DataFrame, member: pl.DataFrame) -> pl.DataFrame:
+    """The point rule of every member with an aim line."""
+    line = aim(pl.col("baseline"), pl.col("goal_score"), pl.col("day"), pl.col("goal_days"))
+    drawn = (
+        series.join(member, left_on="series_no", right_on="member_no")
+        .with_columns(aim=line)
+        .filter(pl.col("aim").is_not_null())
+    )
+    return point_rule(drawn).rename({"series_no": "member_no"})
+
+
 def _dose(known: CycleFacts, meetings: pl.DataFrame, growth: pl.DataFrame) -> pl.DataFrame:
     """Members with sessions planned, held and attended while they were members, and their minutes.
 
     The plan of a cycle that is still running counts as far as it is due: by ``known_through`` where
     sessions are scheduled; where none is, the plan of the opening counts once the cycle is over, and only
-    for members who were there from the first day to the last.
+    for members who were there from the first day to the last. Whoever stayed until the cycle was closed is
+    planned for what was scheduled after that day too: a cycle that is abandoned keeps its plan.
     """
     is_closed = pl.col("closed_on").is_not_null()
-    due = known.cycle.select("cycle_no", "session_minutes", due_through=pl.when(~is_closed).then("known_through"))
+    due = known.cycle.select(
+        "cycle_no", "session_minutes", "closed_on", due_through=pl.when(~is_closed).then("known_through")
+    )
+    is_last = pl.col("from_on") == pl.col("from_on").max().over("member_no")
+    stayed = is_last & (pl.col("to_on") >= pl.col("closed_on")).fill_null(value=False)
     is_due = pl.col("is_scheduled") & (pl.col("due_through").is_null() | (pl.col("on") <= pl.col("due_through")))
     spells = (
         known.spell.join(known.meeting, on="cycle_no")
-        .filter((pl.col("on") >= pl.col("from_on")) & (pl.col("to_on").is_null() | (pl.col("on") <= pl.col("to_on"))))
         .join(due, on="cycle_no")
+        .filter(stayed & (pl.col("on") >= pl.col("from_on")) | inside("from_on", "to_on"))
         .with_columns(is_due=is_due, planned_minutes=pl.coalesce("planned_minutes", "session_minutes"))
         .group_by("member_no")
         .agg(
@@ -265,6 +297,7 @@ def _dose(known: CycleFacts, meetings: pl.DataFrame, growth: pl.DataFrame) -> pl
         minutes=_total("minutes", attended),
         is_taken=(pl.col("state") <= ABSENT).any(),
         is_unclear=((pl.col("state") == UNKNOWN) & pl.col("is_held")).any(),
+        assumed_sessions=pl.col("is_assumed").sum().cast(pl.Int64),
     )
     is_over = is_closed | (pl.col("known_through") >= pl.col("planned_end_on")).fill_null(value=False)
     is_throughout = (pl.col("joined_on") <= pl.col("opened_on")) & (
@@ -292,6 +325,7 @@ def _dose(known: CycleFacts, meetings: pl.DataFrame, growth: pl.DataFrame) -> pl
         .with_columns(
             attended_sessions=pl.when(none_held).then(0).when(is_known).then("attended"),
             attended_minutes=pl.when(none_held).then(0.0).when(is_known).then("minutes"),
+            assumed_sessions=pl.col("assumed_sessions").fill_null(0),
         )
         .with_columns(
             delivery_share=_share(pl.col("held_sessions"), pl.col("planned_sessions")),
@@ -301,18 +335,123 @@ def _dose(known: CycleFacts, meetings: pl.DataFrame, growth: pl.DataFrame) -> pl
     )
 
 
-def _outcomes(
-    known: CycleFacts, meetings: pl.DataFrame, growth: pl.DataFrame, peers: pl.DataFrame | None
-) -> pl.DataFrame:
-    """One row per cycle and student, with its response class."""
-    keys = [*YEAR, "cycle_id", "subject_key"]
+def _outcomes(known: CycleFacts, meetings: pl.DataFrame, growth: pl.DataFrame, grades: pl.DataFrame) -> pl.DataFrame:
+    """One row per member, with response class, what the group responded, and the next step."""
     weeks = known.evidence.group_by("member_no").agg(weeks_with_evidence=pl.len())
-    rows = _dose(known, meetings, growth).join(weeks, on="member_no", how="left")
-    if peers is None:
-        rows = rows.with_columns(peer_slope=pl.lit(None, pl.Float64))
-    else:
-        rows = rows.join(peers.select(*keys, "peer_slope"), on=keys, how="left")
-    return rows.with_columns(pl.col("weeks_with_evidence").fill_null(0)).with_columns(_verdict().struct.unnest())
+    rows = (
+        _dose(known, meetings, growth)
+        .join(weeks, on="member_no", how="left")
+        .join(grades.select(*YEAR, "subject_key", "grade"), on=[*YEAR, "subject_key"], how="left")
+        .with_columns(
+            pl.col("weeks_with_evidence").fill_null(0),
+            slope=pl.when(pl.col("slope_by") == "theil_sen").then("theil_sen_slope").otherwise("slope"),
+        )
+    )
+    return (
+        rows.join(peer_slopes(rows), on="member_no", how="left")
+        .with_columns(_verdict().struct.unnest())
+        .with_columns(_group_responses())
+        .with_columns(next_step=_next_step())
+    )
+
+
+def peer_slopes(rows: pl.DataFrame) -> pl.DataFrame:
+    """Median slope of each student's grade in the measure, over the other closed cycles of the district and year.
+
+    The student's own cycle is left out as a whole. Members with fewer probe days than a response needs lend no
+    slope. Too few other cycles: no row (SEMANTICS 6.6).
+
+    The median without one cycle is read off the sorted slopes of the grade: of those that stay, the r-th is the
+    one at place r plus the number of left-out slopes that have at most r staying ones before them.
+
+    Args:
+        rows: ``member_no``, ``cycle_no``, district, year, ``measure``, ``grade``, ``slope``, ``probes``,
+            ``probes_minimum``, ``closed_on``, ``peer_cycles``; one row per member.
+
+    Returns:
+        ``member_no`` and ``peer_slope``.
+    """
+    grade = [*YEAR, "measure", "grade"]
+    lends = (
+        pl.col("closed_on").is_not_null()
+        & pl.col("slope").is_not_null()
+        & (pl.col("probes") >= pl.col("probes_minimum"))
+    )
+    asked = rows.filter(pl.col("grade").is_not_null() & pl.col("measure").is_not_null())
+    lent = (
+        asked.filter(lends)
+        .sort(*grade, "slope", "cycle_no", "member_no")
+        .with_columns(place=pl.int_range(pl.len()).over(grade), slopes=pl.len().cast(pl.Int64).over(grade))
+    )
+    known = lent.group_by(grade).agg(
+        cycles=pl.col("cycle_no").n_unique().cast(pl.Int64), slopes=pl.col("slopes").first()
+    )
+    own = lent.select(*grade, "cycle_no", staying=pl.col("place") - pl.int_range(pl.len()).over(*grade, "cycle_no"))
+    others = pl.col("cycles") - (pl.col("left_out") > 0).cast(pl.Int64)
+    stay = pl.col("slopes") - pl.col("left_out")
+    groups = (
+        asked.select(*grade, "cycle_no", "peer_cycles")
+        .unique()
+        .join(known, on=grade)
+        .join(
+            own.group_by(*grade, "cycle_no").agg(left_out=pl.len().cast(pl.Int64)), on=[*grade, "cycle_no"], how="left"
+        )
+        .with_columns(pl.col("left_out").fill_null(0))
+        .filter((others >= pl.col("peer_cycles")) & (stay > 0))
+        .select(*grade, "cycle_no", rank=pl.concat_list((stay - 1) // 2, stay // 2))
+        .explode("rank")
+        .with_row_index("half")
+    )
+    skipped = (pl.col("staying") <= pl.col("rank")).sum()
+    medians = (
+        groups.join(own, on=[*grade, "cycle_no"], how="left")
+        .group_by("half", *grade, "cycle_no", "rank")
+        .agg(skipped=skipped.cast(pl.Int64))
+        .with_columns(place=pl.col("rank") + pl.col("skipped"))
+        .join(lent.select(*grade, "place", "slope"), on=[*grade, "place"])
+        .group_by(*grade, "cycle_no")
+        .agg(peer_slope=pl.col("slope").mean())
+    )
+    return asked.join(medians, on=[*grade, "cycle_no"]).select("member_no", "peer_slope")
+
+
+def _group_responses() -> tuple[pl.Expr, ...]:
+    """Responses of the member's group, and whether the group's plan is to be changed first (METHOD 2.4)."""
+
+    def count(*responses: str) -> pl.Expr:
+        return pl.col("response").is_in(responses).sum().over("cycle_no").cast(pl.Int64)
+
+    concluded, poor = count(*CONCLUSIONS), count("poor")
+    members = pl.len().over("cycle_no").cast(pl.Int64)
+    is_poor = poor >= concluded * pl.col("group_poor_share") - TOLERANCE
+    return (
+        *(count(response).alias(response) for response in CONCLUSIONS),
+        concluded.alias("concluded"),
+        (members - concluded).alias("excluded"),
+        members.alias("members"),
+        pl.when(concluded >= pl.col("group_minimum")).then(is_poor).alias("is_group_plan_first"),
+    )
+
+
+def _next_step() -> pl.Expr:
+    """What the response asks for; a poor response in a group of poor responses asks for another plan of the group."""
+    step = {
+        "adequate": "continue",
+        "questionable": "intensify_one_element",
+        "poor": "change_intervention",
+        "insufficient_dose": "fix_delivery",
+        "dose_unknown": "record_delivery",
+        "insufficient_data": "collect_data",
+    }
+    return (
+        pl.when(pl.col("reason") == "goal_met")
+        .then(pl.lit("exit_or_regroup"))
+        .when(pl.col("reason") == "no_aim_line")
+        .then(pl.lit("set_goal"))
+        .when((pl.col("response") == "poor") & pl.col("is_group_plan_first").fill_null(value=False))
+        .then(pl.lit("change_group_plan"))
+        .otherwise(pl.col("response").replace_strict(step, return_dtype=pl.String))
+    )
 
 
 def _verdict() -> pl.Expr:

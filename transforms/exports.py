@@ -64,6 +64,8 @@ class Parsed:
     """Payload column to the id type of the raw ids it holds."""
     rejected: pl.DataFrame
     """Every broken cell of what was rejected; slot is null where the whole row was."""
+    unread: pl.DataFrame
+    """Own id of every row that was rejected or has a rejected slot; null where the row names no student."""
     outcomes: pl.DataFrame
     """parsed, rejected or out_of_scope: every data row once."""
     slots: int
@@ -146,6 +148,7 @@ class _Parse:
             notes=self._notes(),
             persons=self._persons(),
             rejected=self._rejected(),
+            unread=self._unread(),
             outcomes=self.typed.select("source_line", "outcome"),
             slots=len(slots),
             facts_empty=sum(counts[f"empty.{n}"][0] for n in slots),
@@ -162,14 +165,8 @@ class _Parse:
             *[self._meant(n).alias(f"meant.{n}") for n in numbers],
             *[self._filled(n).alias(f"filled.{n}") for n in numbers],
         )
-        people = [name for name in self.layout.people if f"r.{name}" in self.specs]
+        own, kind = self._person()
         students = pl.any_horizontal([pl.col(f"meant.{n}") & self._means_student(n) for n in numbers] or [pl.lit(True)])
-        own = pl.coalesce([pl.col(f"r.{name}") for name in people]) if people else pl.lit(None, dtype=pl.String)
-        types = [
-            pl.when(pl.col(f"r.{name}").is_not_null()).then(pl.lit(self.layout.columns[name].id_type))
-            for name in people
-        ]
-        kind = pl.coalesce(types) if types else pl.lit(None, dtype=pl.String)
         student = students if self.layout.people else pl.lit(False)
         self.typed = self.typed.with_columns(
             own_id=pl.when(student).then(own),
@@ -205,6 +202,17 @@ class _Parse:
             .alias(f"state.{n}")
             for n in numbers
         )
+
+    def _person(self) -> tuple[pl.Expr, pl.Expr]:
+        """The id a row names a person by, and its type."""
+        people = [name for name in self.layout.people if f"r.{name}" in self.specs]
+        if not people:
+            return pl.lit(None, dtype=pl.String), pl.lit(None, dtype=pl.String)
+        types = [
+            pl.when(pl.col(f"r.{name}").is_not_null()).then(pl.lit(self.layout.columns[name].id_type))
+            for name in people
+        ]
+        return pl.coalesce([pl.col(f"r.{name}") for name in people]), pl.coalesce(types)
 
     def _meant(self, number: int) -> pl.Expr:
         conditions = self.binding.slots[number].fact.when
@@ -271,6 +279,12 @@ class _Parse:
             for key, code in self._slot_rules(number).items():
                 found.append(_broken(rows, self.headers[key], code, None if alone else number))
         return _stack(found, REJECTED, by=["source_line", "slot", "column", "rule"]).unique(maintain_order=True)
+
+    def _unread(self) -> pl.DataFrame:
+        own, kind = self._person()
+        numbers = range(len(self.binding.slots))
+        lost = [pl.col("outcome") == "rejected", *[pl.col(f"state.{n}") == "bad" for n in numbers]]
+        return self.typed.filter(pl.any_horizontal(lost)).select("source_line", own_id_type=kind, own_id=own)
 
     # Facts
 

@@ -117,55 +117,92 @@ def aim(baseline: pl.Expr, goal: pl.Expr, day: pl.Expr, goal_days: pl.Expr) -> p
 
 
 def theil_sen(series: pl.DataFrame) -> pl.DataFrame:
-    """Median of the slopes of all pairs of days, and the line's start: median score - slope x median time.
+    """Median of the slopes of all pairs of days, the line's start, and Sen's interval (Sen 1968; METHOD 2.1).
+
+    The line starts at median score - slope x median time. The interval is SciPy's: a normal approximation to
+    Kendall's count of rising pairs, corrected for equal scores, taken to the nearest slope on either side.
 
     Args:
         series: As for ``ols``.
 
     Returns:
-        One row per series: ``series_no``, ``slope`` per week and ``intercept``; null below 2 days.
+        One row per series: ``series_no``, ``slope`` per week and ``intercept``, ``slope_low`` and ``slope_high``;
+        null below 2 days.
     """
     rows = series.lazy().select("series_no", "score", week=pl.col("day") / DAYS_PER_WEEK)
-    middle = rows.group_by("series_no").agg(pl.col("week", "score").median())
+    middle = rows.group_by("series_no").agg(pl.col("week", "score").median(), days=pl.len().cast(pl.Int64))
     pairs = rows.join(rows, on="series_no", suffix="_later").filter(pl.col("week") < pl.col("week_later"))
     rise = (pl.col("score_later") - pl.col("score")) / (pl.col("week_later") - pl.col("week"))
-    slopes = pairs.group_by("series_no").agg(slope=rise.median())
+    slopes = pairs.select("series_no", slope=rise).group_by("series_no").agg(pl.col("slope").sort())
+    first, last = _sen_ranks(pl.col("slope").list.len().cast(pl.Int64))
     return (
-        middle.join(slopes, on="series_no", how="left")
-        .select("series_no", "slope", intercept=pl.col("score") - pl.col("slope") * pl.col("week"))
+        middle.join(_kendall_variance(rows), on="series_no")
+        .join(slopes, on="series_no", how="left")
+        .with_columns(first=first, last=last)
+        .select(
+            "series_no",
+            slope=pl.col("slope").list.median(),
+            intercept=pl.col("score") - pl.col("slope").list.median() * pl.col("week"),
+            slope_low=pl.col("slope").list.get(pl.col("first"), null_on_oob=True),
+            slope_high=pl.col("slope").list.get(pl.col("last"), null_on_oob=True),
+        )
         .sort("series_no")
         .collect()
     )
 
 
-def point_rule(series: pl.DataFrame, points: int = 4) -> pl.DataFrame:
+def _kendall_variance(rows: pl.LazyFrame) -> pl.LazyFrame:
+    """Eighteen times the variance of Kendall's count: whole numbers, so that no order of rows can change it."""
+
+    def term(count: pl.Expr) -> pl.Expr:
+        return count * (count - 1) * (2 * count + 5)
+
+    equal = rows.group_by("series_no", "score").agg(equal=pl.len().cast(pl.Int64))
+    return equal.group_by("series_no").agg(
+        variance_18=term(pl.col("equal").sum()) - pl.when(pl.col("equal") > 1).then(term(pl.col("equal"))).sum()
+    )
+
+
+def _sen_ranks(pairs: pl.Expr) -> tuple[pl.Expr, pl.Expr]:
+    """Places of the interval's ends among the sorted slopes; a half is rounded to the even number, as NumPy does."""
+    reach = -float(special.ndtri((1 - CONFIDENCE) / 2)) * (pl.col("variance_18") / 18).sqrt()
+    low = ((pairs - reach) / 2).round(mode="half_to_even").cast(pl.Int64) - 1
+    high = ((pairs + reach) / 2).round(mode="half_to_even").cast(pl.Int64)
+    return low.clip(lower_bound=0), pl.min_horizontal(high, pairs - 1)
+
+
+def point_rule(series: pl.DataFrame) -> pl.DataFrame:
     """Compare the last points with the aim line (METHOD 2.2): reported, never decisive.
 
     All below: ``change_instruction``; all above: ``raise_goal``; else, with a point on the line or with
     fewer points: ``continue``.
 
     Args:
-        series: As for ``ols``, with the ``aim`` of each day.
-        points: How many points in a row decide.
+        series: As for ``ols``, with the ``aim`` of each day, and by series ``rule_points``, how many points in a
+            row decide, and ``rule_minimum``, how many the series must have.
 
     Returns:
         ``series_no`` and ``point_rule``, one row per series.
     """
     gap = pl.col("score") - pl.col("aim")
-    last = gap.sort_by("day").tail(points)
+    back = pl.len() - pl.col("day").rank("ordinal")
+    counted = back < pl.col("rule_points")
+    wanted = pl.col("rule_points")
     return (
         series.lazy()
         .group_by("series_no")
         .agg(
+            pl.col("rule_points", "rule_minimum").first(),
             points=pl.len(),
-            below=(last < -TOLERANCE).sum(),
-            above=(last > TOLERANCE).sum(),
+            below=(counted & (gap < -TOLERANCE)).sum(),
+            above=(counted & (gap > TOLERANCE)).sum(),
         )
+        .with_columns(is_enough=pl.col("points") >= pl.col("rule_minimum"))
         .select(
             "series_no",
-            point_rule=pl.when(pl.col("below") == points)
+            point_rule=pl.when(pl.col("is_enough") & (pl.col("below") == wanted))
             .then(pl.lit("change_instruction"))
-            .when(pl.col("above") == points)
+            .when(pl.col("is_enough") & (pl.col("above") == wanted))
             .then(pl.lit("raise_goal"))
             .otherwise(pl.lit("continue")),
         )

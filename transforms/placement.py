@@ -1,116 +1,28 @@
-"""Chosen tests to need levels and tiers: what a score says and which tier follows."""
+"""Chosen tests to need levels: what a score says."""
 
 from collections.abc import Mapping
 
 import polars as pl
 
 from schemas.contract import columns
-from schemas.policy import ANY_MEASURE, DistrictPolicy
-from schemas.projections import NeedLevel, TierPlacement
-from transforms.windows import DISTRICT_YEAR, WINDOW, frozen, named_season, policy_versions
+from schemas.policy import DistrictPolicy
+from schemas.projections import NeedLevel
+from transforms.cuts import CASE, rule_labels, rules_in_force, with_grade, with_probabilities
+from transforms.windows import WINDOW, named_season
 
 STUDENT_WINDOW = [*WINDOW, "subject_key"]
 STUDENT_MEASURE = [*STUDENT_WINDOW, "measure"]
 
 
-def _rule_frame(policies: Mapping[str, DistrictPolicy]) -> tuple[pl.LazyFrame, pl.LazyFrame]:
-    """Cut rules, one row per district and rule in order of precedence; and their vendor labels."""
-    rules: list[tuple[object, ...]] = []
-    labels: list[tuple[object, ...]] = []
-    for district, policy in sorted(policies.items()):
-        for order, rule in enumerate(policy.all_cuts):
-            rules.append(
-                (
-                    district,
-                    rule.measure,
-                    order,
-                    rule.by,
-                    rule.valid_from,
-                    list(rule.grades),
-                    list(rule.seasons),
-                    rule.tier_3_below,
-                    rule.tier_2_below,
-                    rule.watch_below,
-                    rule.class_need_below,
-                )
-            )
-            need = {label.strip().lower() for label in rule.class_need}
-            levels: dict[str, str] = {}
-            for level in ("tier_3", "tier_2", "watch", "none"):
-                for label in getattr(rule, level):
-                    levels.setdefault(label.strip().lower(), level)
-            labels.extend(
-                (district, order, label, levels.get(label), label in need) for label in sorted({*levels, *need})
-            )
-    return (
-        pl.LazyFrame(
-            rules,
-            schema={
-                "district_id": pl.String,
-                "measure": pl.String,
-                "rule_order": pl.Int32,
-                "by": pl.String,
-                "valid_from": pl.Date,
-                "grades": pl.List(pl.String),
-                "seasons": pl.List(pl.String),
-                "tier_3_below": pl.Float64,
-                "tier_2_below": pl.Float64,
-                "watch_below": pl.Float64,
-                "class_need_below": pl.Float64,
-            },
-            orient="row",
-        ),
-        pl.LazyFrame(
-            labels,
-            schema={
-                "district_id": pl.String,
-                "rule_order": pl.Int32,
-                "label": pl.String,
-                "label_level": pl.String,
-                "is_label_need": pl.Boolean,
-            },
-            orient="row",
-        ),
-    )
-
-
 def judge(tests: pl.LazyFrame, windows: pl.LazyFrame, policies: Mapping[str, DistrictPolicy]) -> pl.LazyFrame:
-    """Add ``need_level``, ``is_in_need``, ``rule`` and ``rule_version`` to chosen tests.
+    """Add ``need_level``, ``is_in_need``, ``rule``, ``rule_version`` and the rule's own columns to chosen tests.
 
     The first rule that fits measure (or any), grade, window and the reference date (if there is one) decides. Need is
     below the cut, never on it. Where the rule cannot say, level and need are null and ``rule`` says why: `no_rule`,
     `no_percentile`, `no_placement` or `unknown_placement`.
     """
-    rules, labels = _rule_frame(policies)
-    case = [*WINDOW, "measure", "grade"]
-    cases = tests.select(case).unique().join(windows.select(*WINDOW, "reference_on"), on=WINDOW, how="left")
-    own = cases.join(rules, on=["district_id", "measure"])
-    any_measure = cases.join(rules.filter(pl.col("measure") == ANY_MEASURE).drop("measure"), on="district_id")
-    fits = (
-        ((pl.col("grades").list.len() == 0) | pl.col("grades").list.contains(pl.col("grade")))
-        & ((pl.col("seasons").list.len() == 0) | pl.col("seasons").list.contains(pl.col("benchmark_window")))
-        & (pl.col("valid_from") <= pl.col("reference_on")).fill_null(True)
-    )
-    chosen = (
-        pl.concat(
-            [own.with_columns(rule_measure="measure"), any_measure.with_columns(rule_measure=pl.lit(ANY_MEASURE))]
-        )
-        .filter(fits)
-        .sort("rule_order")
-        .unique(case, keep="first", maintain_order=True)
-        .join(policy_versions(policies), on="district_id", how="left")
-        .select(
-            *case,
-            "rule_order",
-            "by",
-            "tier_3_below",
-            "tier_2_below",
-            "watch_below",
-            "class_need_below",
-            rule_name=pl.format("{} by {}", "rule_measure", "by"),
-            rule_version=pl.format("{} policy {}", pl.col("valid_from").dt.to_string("iso"), "policy_version"),
-        )
-    )
+    cases = tests.select(CASE).unique().join(windows.select(*WINDOW, "reference_on"), on=WINDOW, how="left")
+    chosen, labels = rules_in_force(cases, policies), rule_labels(policies)
     value = pl.when(pl.col("by") == "percentile").then("percentile").when(pl.col("by") == "score").then("score")
     by_number = (
         pl.when(value < pl.col("tier_3_below"))
@@ -134,7 +46,7 @@ def judge(tests: pl.LazyFrame, windows: pl.LazyFrame, policies: Mapping[str, Dis
         .then(pl.format("no_{}", "by"))
     )
     return (
-        tests.join(chosen, on=case, how="left", nulls_equal=True)
+        tests.join(chosen, on=CASE, how="left", nulls_equal=True)
         .with_columns(label=pl.col("placement").str.strip_chars().str.to_lowercase())
         .join(labels, on=["district_id", "rule_order", "label"], how="left")
         .with_columns(
@@ -149,6 +61,7 @@ def need_levels(
     screening: pl.LazyFrame,
     memberships: pl.LazyFrame,
     windows: pl.LazyFrame,
+    cuts: pl.LazyFrame,
     facts: Mapping[str, pl.LazyFrame],
     policies: Mapping[str, DistrictPolicy],
 ) -> pl.LazyFrame:
@@ -160,6 +73,7 @@ def need_levels(
         screening: ``ScreeningResult`` rows.
         memberships: ``ClassMembership`` rows; give the grade where the test has none.
         windows: ``WindowRule`` rows.
+        cuts: ``CutScore`` rows.
         facts: Current facts by family; reads ``not_tested``.
         policies: Policy of each district.
 
@@ -168,12 +82,8 @@ def need_levels(
     """
     in_window = screening.filter(pl.col("benchmark_window").is_not_null())
     grades = memberships.select(*STUDENT_WINDOW, member_grade="grade")
-    tested = (
-        in_window.filter("is_chosen")
-        .join(grades, on=STUDENT_WINDOW, how="left")
-        .with_columns(grade=pl.coalesce("grade", "member_grade"))
-    )
-    missing = _not_tested(facts, policies).filter(pl.col("measure").is_not_null())
+    tested = with_grade(in_window.filter("is_chosen"), memberships)
+    missing = not_tested(facts, policies).filter(pl.col("measure").is_not_null())
     invalid = in_window.filter(~pl.col("is_valid")).select(*STUDENT_MEASURE, status=pl.lit("invalid"))
     untested = (
         pl.concat([missing.select(*STUDENT_MEASURE, "status"), invalid])
@@ -182,11 +92,11 @@ def need_levels(
         .join(grades, on=STUDENT_WINDOW, how="left")
         .rename({"member_grade": "grade"})
     )
-    judged = judge(tested, windows, policies).with_columns(status=pl.lit("tested"))
+    judged = with_probabilities(judge(tested, windows, policies), cuts, policies).with_columns(status=pl.lit("tested"))
     return pl.concat([judged.select(_contract(NeedLevel)), _filled(untested, NeedLevel)])
 
 
-def _not_tested(facts: Mapping[str, pl.LazyFrame], policies: Mapping[str, DistrictPolicy]) -> pl.LazyFrame:
+def not_tested(facts: Mapping[str, pl.LazyFrame], policies: Mapping[str, DistrictPolicy]) -> pl.LazyFrame:
     """``NotTested`` records by window; of several, the first status in alphabetical order."""
     return (
         named_season(facts["not_tested"], "window_label", policies)
@@ -195,137 +105,6 @@ def _not_tested(facts: Mapping[str, pl.LazyFrame], policies: Mapping[str, Distri
         .select(*STUDENT_MEASURE, "status")
         .sort("status")
         .unique(STUDENT_MEASURE, keep="first", maintain_order=True)
-    )
-
-
-def primary_measures(
-    screening: pl.LazyFrame, memberships: pl.LazyFrame, policies: Mapping[str, DistrictPolicy]
-) -> pl.LazyFrame:
-    """Default measure that decides tiers: most valid tests in district, window and grade, frozen; ties by name."""
-    by = [*WINDOW, "grade"]
-    graded = screening.join(
-        memberships.select(*STUDENT_WINDOW, member_grade="grade"), on=STUDENT_WINDOW, how="left"
-    ).with_columns(grade=pl.coalesce("member_grade", "grade"))
-    return (
-        frozen(graded, by, policies)
-        .group_by(*by, "measure")
-        .len()
-        .sort(["len", "measure"], descending=[True, False])
-        .unique(by, keep="first", maintain_order=True)
-        .select(*by, default_measure="measure")
-    )
-
-
-def tier_placements(
-    needs: pl.LazyFrame,
-    screening: pl.LazyFrame,
-    memberships: pl.LazyFrame,
-    windows: pl.LazyFrame,
-    facts: Mapping[str, pl.LazyFrame],
-    policies: Mapping[str, DistrictPolicy],
-) -> pl.LazyFrame:
-    """The recommended tier of each student by the primary measure of the grade.
-
-    Where a roster exists for the district and school year, only students enrolled on the reference date are placed;
-    elsewhere every student with a need level. No valid test of the primary measure is never a tier: ``tier`` is
-    null. ``reason``: `primary_measure`, `rule_cannot_say`, `no_valid_primary_test` where another measure was
-    tested, `no_valid_test`.
-
-    Args:
-        needs: ``NeedLevel`` rows.
-        screening: ``ScreeningResult`` rows.
-        memberships: ``ClassMembership`` rows.
-        windows: ``WindowRule`` rows.
-        facts: Current facts by family; reads ``roster``, ``not_tested`` and ``plan``.
-        policies: Policy of each district.
-
-    Returns:
-        ``TierPlacement`` rows without ``input_id``.
-    """
-    rostered = facts["roster"].filter(pl.col("event_type") == "StudentEnrolled").select(DISTRICT_YEAR).unique()
-    by_test = (
-        needs.join(rostered, on=DISTRICT_YEAR, how="anti")
-        .group_by(STUDENT_WINDOW)
-        .agg(grade=pl.col("grade").drop_nulls().min())
-        .join(_school_of_test(screening), on=STUDENT_WINDOW, how="left")
-        .join(windows.select(*WINDOW, "reference_on"), on=WINDOW, how="left")
-        .with_columns(class_id=pl.lit(None, pl.String), is_alternate_assessment=False)
-    )
-    names = [*STUDENT_WINDOW, "grade", "school_id", "class_id", "reference_on", "is_alternate_assessment"]
-    students = pl.concat([memberships.select(names), by_test.select(names)])
-    configured = pl.LazyFrame(
-        [
-            (d, grade, measure)
-            for d, policy in sorted(policies.items())
-            for grade, measure in policy.primary_measures.items()
-        ],
-        schema={"district_id": pl.String, "grade": pl.String, "own_measure": pl.String},
-        orient="row",
-    )
-    counts = needs.group_by(STUDENT_WINDOW).agg(
-        measures=(pl.col("status") == "tested").sum().cast(pl.Int64),
-        other_status=pl.col("status").filter(pl.col("status") != "tested").min(),
-    )
-    anything = (
-        _not_tested(facts, policies)
-        .filter(pl.col("measure").is_null())
-        .select(*STUDENT_WINDOW, general_status="status")
-    )
-    decisive = needs.select(*STUDENT_MEASURE, "status", "need_level", "rule", "rule_version")
-    is_tested = pl.col("status") == "tested"
-    alternate = pl.when("is_alternate_assessment").then(pl.lit("exempt_alternate"))
-    tier = pl.col("need_level").replace_strict({"none": 1, "watch": 1, "tier_2": 2, "tier_3": 3}, return_dtype=pl.Int8)
-    status = pl.coalesce(
-        "status",
-        pl.when(pl.col("measures") == 0).then("other_status"),
-        "general_status",
-        alternate,
-        pl.lit("untested"),
-    )
-    return (
-        students.join(configured, on=["district_id", "grade"], how="left")
-        .join(primary_measures(screening, memberships, policies), on=[*WINDOW, "grade"], how="left", nulls_equal=True)
-        .with_columns(measure=pl.coalesce("own_measure", "default_measure"))
-        .join(decisive, on=STUDENT_MEASURE, how="left")
-        .join(counts, on=STUDENT_WINDOW, how="left")
-        .join(anything, on=STUDENT_WINDOW, how="left")
-        .join(_assigned(facts, students), on=STUDENT_WINDOW, how="left")
-        .with_columns(status=status, measures=pl.col("measures").fill_null(0), tier=tier)
-        .with_columns(
-            measure=pl.when(is_tested).then("measure"),
-            reason=pl.when(is_tested & pl.col("tier").is_not_null())
-            .then(pl.lit("primary_measure"))
-            .when(is_tested)
-            .then(pl.lit("rule_cannot_say"))
-            .when(pl.col("measures") > 0)
-            .then(pl.lit("no_valid_primary_test"))
-            .otherwise(pl.lit("no_valid_test")),
-        )
-        .select(_contract(TierPlacement))
-    )
-
-
-def _school_of_test(screening: pl.LazyFrame) -> pl.LazyFrame:
-    """School of each student's latest test in the window, as the export names it; ties by name."""
-    return (
-        screening.filter(pl.col("benchmark_window").is_not_null(), pl.col("school_id").is_not_null())
-        .sort(["occurred_on", "school_id"], descending=[True, False], nulls_last=True)
-        .unique(STUDENT_WINDOW, keep="first", maintain_order=True)
-        .select(*STUDENT_WINDOW, "school_id")
-    )
-
-
-def _assigned(facts: Mapping[str, pl.LazyFrame], students: pl.LazyFrame) -> pl.LazyFrame:
-    """Latest tier a team decided on or before the reference date, in the same school year."""
-    return (
-        facts["plan"]
-        .filter(pl.col("event_type") == "TierAssigned", pl.col("tier").is_not_null())
-        .select(*DISTRICT_YEAR, "subject_key", "occurred_on", "export_at", "natural_key", assigned_tier="tier")
-        .join(students.select(*STUDENT_WINDOW, "reference_on"), on=[*DISTRICT_YEAR, "subject_key"])
-        .filter(pl.col("occurred_on") <= pl.col("reference_on"))
-        .sort(["occurred_on", "export_at", "natural_key"], descending=True)
-        .unique(STUDENT_WINDOW, keep="first", maintain_order=True)
-        .select(*STUDENT_WINDOW, "assigned_tier")
     )
 
 

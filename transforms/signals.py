@@ -6,7 +6,7 @@ import polars as pl
 
 from schemas.contract import columns
 from schemas.policy import DistrictPolicy
-from schemas.projections import SchoolSignal
+from schemas.projections import CONCLUSIONS, SchoolSignal
 from transforms.classes import RECOMMENDED, WINDOW, reaches, season_rank, share, with_rules
 from transforms.classrooms import blocked_schools
 
@@ -14,7 +14,6 @@ YEAR = ("district_id", "school_year")
 SCHOOL = (*WINDOW, "school_id")
 STUDENT = (*WINDOW, "subject_key")
 CYCLE = (*YEAR, "school_id", "cycle_id")
-CONCLUSIONS = ("adequate", "questionable", "poor")
 
 
 def school_signals(

@@ -7,7 +7,7 @@ from datetime import datetime
 import polars as pl
 
 from schemas.contract import columns
-from schemas.events import ALL_YEARS, FAMILIES, Note, ParkedRow, Sighting
+from schemas.events import ALL_YEARS, FAMILIES, ExtractGap, ExtractScope, Note, ParkedRow, Sighting
 from schemas.projections import IngestLedger, RejectedRow
 from warehouse.delta import Table
 from warehouse.home import Home
@@ -32,6 +32,8 @@ class Log:
             family: table(contract, ("district_id", "school_year"), family) for family, contract in FAMILIES.items()
         }
         self.sightings = table(Sighting, ("district_id", "family"))
+        self.extract_scopes = table(ExtractScope, ("district_id",))
+        self.extract_gaps = table(ExtractGap, ("district_id",))
         self.ledger = table(IngestLedger, ("district_id",))
         self.rejected = table(RejectedRow, ("district_id",))
         self.parked = table(ParkedRow, ("district_id",))
@@ -71,6 +73,14 @@ class Log:
             .join(loaded.lazy().select(READING), on=READING, how="semi")
         )
 
+    def extracts(self, districts: Sequence[str], loaded: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
+        """``ExtractScope`` and ``ExtractGap`` rows of loaded full extracts."""
+        scopes, gaps = (
+            table.scan(district_id=districts).join(loaded.lazy().select(READING), on=READING, how="semi").collect()
+            for table in (self.extract_scopes, self.extract_gaps)
+        )
+        return scopes, gaps
+
     def append(
         self,
         batch_id: str,
@@ -90,6 +100,11 @@ class Log:
         self.rejected.append(rejected, transaction)
         self.parked.append(parked, transaction)
         self.notes.append(notes, transaction)
+
+    def append_extract(self, batch_id: str, attempt: int, scopes: pl.DataFrame, gaps: pl.DataFrame) -> None:
+        """What one reading of a full extract speaks of; not seen before its ledger row either."""
+        self.extract_scopes.append(scopes, f"{batch_id}:{attempt}")
+        self.extract_gaps.append(gaps, f"{batch_id}:{attempt}")
 
     def pack(self, district_id: str, renew: Callable[[], None] = lambda: None) -> list[str]:
         """Rewrite a district's sightings in the order of their keys where that pays; returns the families.

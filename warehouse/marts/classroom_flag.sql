@@ -106,7 +106,15 @@ select
     end
     || if(
         tested > 0,
-        format(' In need ({}): {}; recommended Tier 2-3: {}.', coalesce(need_cut, 'cut rule'), in_need, recommended),
+        format(
+            ' In need ({}): {}; recommended Tier 2-3 ({}): {}.',
+            coalesce(need_cut, 'cut rule'), in_need, coalesce(recommended_cut, 'cut rule'), recommended
+        ),
+        ''
+    )
+    || if(
+        tested > 0 and is_norm_adjusted,
+        format(' {} is the share of an average class below this cut (norm_adjusted).', threshold),
         ''
     )
     || if(
@@ -123,6 +131,7 @@ select
     recommended,
     need_share,
     need_cut,
+    recommended_cut,
     guidance_band,
     interval_low,
     interval_high,
@@ -131,6 +140,7 @@ select
     bound_high,
     bound_verdict,
     tau,
+    is_norm_adjusted,
     grade_tested,
     grade_in_need,
     p_grade_above,

@@ -8,6 +8,7 @@ select
     count(*) as students,
     count(tier) as placed,
     count(*) filter (status is distinct from 'tested') as untested,
+    count(*) filter (is_stale) as stale,
     count(*) filter (tier = 1) as tier_1,
     count(*) filter (tier = 2) as tier_2,
     count(*) filter (tier = 3) as tier_3,
