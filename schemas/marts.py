@@ -57,6 +57,12 @@ class ClassroomFlag(Mart):
     p_above_if_all_tested: pl.Float64 = field(
         "Probability that all enrolled together are above tau if the untested are missing at random."
     )
+    expected_in_need: pl.Float64 = field(
+        "Students in need expected from the tests' own errors; null where no test has one."
+    )
+    p_above_with_error: pl.Float64 = field(
+        "Probability, from the tests' own errors alone, that the tested share is above tau; no part of the decision."
+    )
     is_flagged: pl.Boolean = field("Believed under the bound on false flags, probable enough and above tau itself.")
     is_participation_low: pl.Boolean = field("Fewer tested than accountability expects, by default 95 %.")
     class_median_below: pl.Boolean = field("The median student is below the class-need cut; null for vendor labels.")

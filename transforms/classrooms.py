@@ -9,9 +9,11 @@ from schemas.policy import DistrictPolicy
 from schemas.projections import ClassDecision, QualityResult
 from transforms.class_priors import NETWORK, with_posteriors
 from transforms.classes import (
+    CLASS,
     DISTRICT_GRADE,
     SCHOOL_GRADE,
     WINDOW,
+    class_sensitivity,
     count_classes,
     exceeds,
     in_scope,
@@ -83,7 +85,9 @@ def class_decisions(
         UnknownDistrict: a district with classes has no policy.
     """
     rows = _judgeable(memberships, needs, quality, policies)
-    decided = decide(judge(rows, network))
+    decided = decide(judge(rows, network)).join(
+        class_sensitivity(memberships, needs, rows), on=[*CLASS, "measure"], how="left"
+    )
     wanted = {name: dtype for name, dtype in columns(ClassDecision).items() if name not in ADDED_LATER}
     return decided.sort("district_id", "school_year", season_rank(), "measure", "school_id", "class_id").select(
         pl.col(name).cast(dtype) for name, dtype in wanted.items()

@@ -222,6 +222,8 @@ select
     posterior_mean,
     p_above,
     p_above_if_all_tested,
+    expected_in_need,
+    p_above_with_error,
     is_flagged,
     is_participation_low,
     class_median_below,
