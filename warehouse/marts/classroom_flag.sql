@@ -152,17 +152,17 @@ select
     || case
         when growth_excess = 'more' then
             format(
-                ' From their fall levels {:.1f} of {} students were to be expected in need, and {} are: more than came with it.',
+                ' From their fall levels {:.1f} of {} students were to be expected in need, and {} are: more than chance explains.',
                 expected, matched, observed
             )
         when growth_excess = 'fewer' then
             format(
-                ' From their fall levels {:.1f} of {} students were to be expected in need, and {} are: fewer than came with it.',
+                ' From their fall levels {:.1f} of {} students were to be expected in need, and {} are: fewer than chance explains.',
                 expected, matched, observed
             )
         when is_about_classes and growth_excess = 'as_expected' then
             format(
-                ' From their fall levels {:.1f} of {} students were to be expected in need, and {} are: it came with them.',
+                ' From their fall levels {:.1f} of {} students were to be expected in need, and {} are: no clear difference.',
                 expected, matched, observed
             )
         when is_about_classes and matched is not null and growth_excess is null then
