@@ -129,6 +129,29 @@ def _decide(tables: Tables, facts: Mapping[str, pl.LazyFrame], quality: pl.DataF
     return {contract: pl.concat([part[contract] for part in parts]) for contract in parts[0]}
 
 
+def decide_again(
+    tables: Tables, quality: pl.DataFrame, plans: Plans, earlier: pl.DataFrame, network: pl.DataFrame
+) -> pl.DataFrame:
+    """``ClassDecision`` rows of districts that borrow a prior, from their own tables as they stand.
+
+    Args:
+        tables: Windows, cycles, memberships, need levels and topics.
+        quality: ``QualityResult`` rows.
+        plans: Policies of each district.
+        earlier: ``ClassDecision`` rows of the two school years before.
+        network: ``network_priors`` of the home.
+    """
+    passes = _passes(plans)
+    rulers = _rulers([tables] * len(passes), plans)
+    parts = []
+    for number, policies in enumerate(passes):
+        own = {contract: _in_force(rows, contract, plans, rulers, number) for contract, rows in tables.items()}
+        checked = quality.join(_those(policies), on=_DISTRICT, how="semi").lazy()
+        members, needs = own[ClassMembership].lazy(), own[NeedLevel].lazy()
+        parts.append(with_topics(class_decisions(members, needs, checked, policies, network), own[ClassTopic]))
+    return persistence(pl.concat(parts), earlier)
+
+
 def _tables(facts: Mapping[str, pl.LazyFrame], policies: Mapping[str, DistrictPolicy]) -> tuple[Tables, pl.DataFrame]:
     richness = {layout.id: layout.richness for layout in layouts().values()}
     tests = screening_results(facts, policies, richness).collect()

@@ -104,17 +104,20 @@ def _concordant() -> pl.Expr:
     )
 
 
+def grade_years(decisions: pl.DataFrame) -> pl.DataFrame:
+    """Whether each grade of a school was a system matter, by window and measure: what later years read of decisions."""
+    return (
+        decisions.filter(pl.col("grade").is_not_null(), ~pl.col("level").is_in(CANNOT_SAY))
+        .group_by(*_YEAR_GRADE, "school_year")
+        .agg(is_system=pl.col("reason").is_in(SYSTEM_REASONS).any())
+    )
+
+
 def _grades(rows: pl.DataFrame, earlier: pl.DataFrame | None) -> pl.DataFrame:
     """Whether the grade of a school is a system matter in two of three years, in the same window."""
     names = [*_YEAR_GRADE, "school_year", "level", "reason"]
     known = [rows.select(names)] if earlier is None else [rows.select(names), earlier.select(names)]
-    years = (
-        pl.concat(known)
-        .filter(pl.col("grade").is_not_null(), ~pl.col("level").is_in(CANNOT_SAY))
-        .group_by(*_YEAR_GRADE, "school_year")
-        .agg(is_system=pl.col("reason").is_in(SYSTEM_REASONS).any())
-        .with_columns(pl.col("school_year").cast(pl.Int32))
-    )
+    years = grade_years(pl.concat(known)).with_columns(pl.col("school_year").cast(pl.Int32))
     grades = rows.select(*_YEAR_GRADE, pl.col("school_year").cast(pl.Int32)).unique()
     for back in (0, *YEARS_BACK):
         past = years.select(*_YEAR_GRADE, pl.col("school_year") + back, pl.col("is_system").alias(f"is_{back}"))
