@@ -19,7 +19,7 @@ FLAGS = ("flag_raw", "flag_top", "flag_one", "flag_two")
 _SEED = 1985
 
 
-def students() -> pl.DataFrame:
+def students(fewest: int = RULE.class_minimum) -> pl.DataFrame:
     """Students with a mathematics score, of classes with enough of them: `grade`, `school`, `class`, `in_need`.
 
     Raises:
@@ -40,7 +40,7 @@ def students() -> pl.DataFrame:
     equal = pl.col("score").rank("max").over("grade") - below
     rank = 100 * (2 * below + equal) // (2 * pl.len().over("grade"))
     rows = rows.with_columns(in_need=rank < NEED_BELOW)
-    return rows.filter(pl.len().over("class") >= RULE.class_minimum).drop("score")
+    return rows.filter(pl.len().over("class") >= fewest).drop("score")
 
 
 def halves(rows: pl.DataFrame, seeds: int, *, shuffled: bool = False) -> pl.DataFrame:

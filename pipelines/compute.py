@@ -9,7 +9,9 @@ from schemas.exports import layouts
 from schemas.policy import DistrictPolicy
 from schemas.projections import (
     ClassDecision,
+    ClassGrowth,
     ClassMembership,
+    ClassTopic,
     CutScore,
     Cycle,
     CycleOutcome,
@@ -31,7 +33,9 @@ from transforms.classrooms import class_decisions
 from transforms.cuts import cut_scores
 from transforms.cycles import cycle_tables
 from transforms.effects import intervention_effects
+from transforms.entering import class_growth
 from transforms.membership import class_memberships
+from transforms.persistence import persistence
 from transforms.placement import need_levels
 from transforms.policies import Span
 from transforms.responses import grades_of, responder_rates
@@ -39,6 +43,7 @@ from transforms.screening import screening_results
 from transforms.signals import school_signals
 from transforms.stability import tier_stability
 from transforms.tiers import placement_inputs, referrals, tier_states
+from transforms.topics import class_topics, with_topics
 from transforms.windows import WINDOW, window_rules
 
 Tables = dict[type[Projection], pl.DataFrame]
@@ -85,15 +90,36 @@ def _by_policy(facts: Mapping[str, pl.LazyFrame], plans: Plans) -> tuple[Tables,
     return tables | _responses(tables, latest), pl.concat(found)
 
 
-def decide(tables: Tables, facts: Mapping[str, pl.LazyFrame], quality: pl.DataFrame, plans: Plans) -> Tables:
-    """Decisions come last: a school whose data failed is told so instead of being flagged."""
-    passes = _passes(plans)
+def decide(
+    tables: Tables,
+    facts: Mapping[str, pl.LazyFrame],
+    quality: pl.DataFrame,
+    plans: Plans,
+    earlier: pl.DataFrame | None = None,
+) -> Tables:
+    """Decisions come last: a school whose data failed is told so instead of being flagged.
+
+    Args:
+        tables: What ``compute`` made.
+        facts: Current facts by family.
+        quality: ``QualityResult`` rows.
+        plans: Policies of each district.
+        earlier: ``ClassDecision`` rows of the two school years before.
+    """
+    decided = _decide(tables, facts, quality, plans)
+    return decided | {ClassDecision: persistence(decided[ClassDecision], earlier)}
+
+
+def _decide(tables: Tables, facts: Mapping[str, pl.LazyFrame], quality: pl.DataFrame, plans: Plans) -> Tables:
+    """Decisions of each window by the policy of its day; levels of fall are those of fall's policy throughout."""
+    passes, needs = _passes(plans), tables[NeedLevel]
     if len(passes) == 1:
-        return _decisions(tables, facts, quality, passes[0])
+        return _decisions(tables, needs, facts, quality, passes[0])
     rulers = _rulers([tables] * len(passes), plans)
     parts = [
         _decisions(
             {contract: _in_force(rows, contract, plans, rulers, number) for contract, rows in tables.items()},
+            needs.join(_those(policies), on=_DISTRICT, how="semi"),
             _of(facts, policies),
             quality.join(_those(policies), on=_DISTRICT, how="semi"),
             policies,
@@ -101,6 +127,29 @@ def decide(tables: Tables, facts: Mapping[str, pl.LazyFrame], quality: pl.DataFr
         for number, policies in enumerate(passes)
     ]
     return {contract: pl.concat([part[contract] for part in parts]) for contract in parts[0]}
+
+
+def decide_again(
+    tables: Tables, quality: pl.DataFrame, plans: Plans, earlier: pl.DataFrame, network: pl.DataFrame
+) -> pl.DataFrame:
+    """``ClassDecision`` rows of districts that borrow a prior, from their own tables as they stand.
+
+    Args:
+        tables: Windows, cycles, memberships, need levels and topics.
+        quality: ``QualityResult`` rows.
+        plans: Policies of each district.
+        earlier: ``ClassDecision`` rows of the two school years before.
+        network: ``network_priors`` of the home.
+    """
+    passes = _passes(plans)
+    rulers = _rulers([tables] * len(passes), plans)
+    parts = []
+    for number, policies in enumerate(passes):
+        own = {contract: _in_force(rows, contract, plans, rulers, number) for contract, rows in tables.items()}
+        checked = quality.join(_those(policies), on=_DISTRICT, how="semi").lazy()
+        members, needs = own[ClassMembership].lazy(), own[NeedLevel].lazy()
+        parts.append(with_topics(class_decisions(members, needs, checked, policies, network), own[ClassTopic]))
+    return persistence(pl.concat(parts), earlier)
 
 
 def _tables(facts: Mapping[str, pl.LazyFrame], policies: Mapping[str, DistrictPolicy]) -> tuple[Tables, pl.DataFrame]:
@@ -149,13 +198,16 @@ def _responses(tables: Tables, policies: Mapping[str, DistrictPolicy]) -> Tables
 
 def _decisions(
     tables: Mapping[type[Projection], pl.DataFrame],
+    fall: pl.DataFrame,
     facts: Mapping[str, pl.LazyFrame],
     quality: pl.DataFrame,
     policies: Mapping[str, DistrictPolicy],
 ) -> Tables:
-    decisions = class_decisions(tables[ClassMembership].lazy(), tables[NeedLevel].lazy(), quality.lazy(), policies)
+    memberships, needs = tables[ClassMembership].lazy(), tables[NeedLevel].lazy()
+    decisions = class_decisions(memberships, needs, quality.lazy(), policies)
+    topics = class_topics(memberships, tables[ScreeningResult].lazy(), decisions.lazy(), policies)
     signals = school_signals(
-        tables[ClassMembership].lazy(),
+        memberships,
         tables[TierPlacement].lazy(),
         tables[Cycle].lazy(),
         tables[CycleOutcome].lazy(),
@@ -164,7 +216,12 @@ def _decisions(
         quality.lazy(),
         policies,
     )
-    return {ClassDecision: decisions, SchoolSignal: signals}
+    return {
+        ClassDecision: with_topics(decisions, topics),
+        ClassGrowth: class_growth(memberships, needs, fall.lazy(), policies),
+        ClassTopic: topics,
+        SchoolSignal: signals,
+    }
 
 
 # Policies that change within a school year

@@ -98,8 +98,16 @@ MADE_FROM: dict[str, tuple[str, ...]] = {
     ),
     "projections/class_decision": (
         "projections/class_membership",
+        "projections/class_topic",
         "projections/need_level",
         "projections/quality_result",
+    ),
+    "projections/class_growth": ("projections/class_membership", "projections/need_level"),
+    "projections/class_topic": (
+        "projections/class_membership",
+        "projections/need_level",
+        "projections/quality_result",
+        "projections/screening_result",
     ),
     "projections/school_signal": (
         "events/plan",
@@ -111,7 +119,7 @@ MADE_FROM: dict[str, tuple[str, ...]] = {
         "projections/class_decision",
         "projections/quality_result",
     ),
-    "marts/classroom_flag": ("projections/class_decision",),
+    "marts/classroom_flag": ("projections/class_decision", "projections/class_growth"),
     "marts/tier_summary": ("projections/tier_placement",),
     "marts/tier_reconciliation": ("projections/tier_placement",),
     "marts/review_list": ("projections/referral", "projections/tier_placement"),

@@ -80,6 +80,8 @@ class Loader:
     def load(self, district_id: str, progress: Progress = lambda _: None) -> LoadReport:
         """Load what landed for a district; students that were missing in the roster are looked for again.
 
+        ``progress`` is told the name of each file that is read.
+
         Raises:
             UnreadablePolicy: the district has no usable policy, or it changes closed windows unasked; nothing is read.
             VaultError: another run held the district too long.
@@ -99,9 +101,8 @@ class Loader:
             status = dict(ledger.sort("status").select("batch_id", "status").rows())  # once loaded, loaded
             held = dict(zip(ledger["batch_id"], ledger["held_against"], strict=True))
             past = set(self._past(ledger, policy)["batch_id"])
-            for each in files:
+            for number, each in enumerate(files, 1):
                 renew()
-                progress(each.landed.name)
                 against = self._against(district_id, policy, aliases)
                 if status.get(each.batch_id) == "loaded":
                     report.unchanged_files += 1
@@ -113,6 +114,10 @@ class Loader:
                     report.unchanged_files += 1
                     report.still_held += 1
                 else:
+                    progress(each.landed.name)
+                    seen = status.keys() | {each.batch_id}
+                    if following := next((file for file in files[number:] if file.batch_id not in seen), None):
+                        reader.look_ahead(following)
                     row = reader.read(each, against, years.get(each.landed.bundle))
                     report.rows.append(row)
                     status[each.batch_id], held[each.batch_id] = str(row["status"]), against

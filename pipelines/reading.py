@@ -3,7 +3,8 @@
 import hashlib
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time
 from pathlib import Path
 
@@ -37,6 +38,8 @@ from warehouse.tabular import read_header, read_table
 from warehouse.vault import Vault
 
 Aliases = Mapping[str, Mapping[str, Sequence[str]]]
+ParsedFile = tuple[Binding, Parsed, pl.DataFrame, int]
+"""How a file's header binds, its facts, its damaged lines, and how many data rows it has."""
 
 
 class HeldFile(Exception):
@@ -117,6 +120,13 @@ class Reader:
     vault: Vault
     secret: bytes
     now: Callable[[], datetime]
+    _ahead: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1), init=False)
+    _begun: dict[int, Future[ParsedFile]] = field(default_factory=dict, init=False)
+    """By identity: two landed files may have equal bytes and other names and times."""
+
+    def look_ahead(self, file: KnownFile) -> None:
+        """Begin to parse a file in another thread: what it says depends on nothing that is written meanwhile."""
+        self._begun[id(file)] = self._ahead.submit(self._parse, file)
 
     def read(
         self, file: KnownFile, held_against: str, year: str | None = None, lines: pl.Series | None = None
@@ -155,12 +165,16 @@ class Reader:
         self.log.record(row)
         return row
 
-    def parse(self, file: KnownFile) -> tuple[Binding, Parsed, pl.DataFrame, int]:
-        """How the file's header binds, its facts, its damaged lines, and how many data rows it has.
+    def parse(self, file: KnownFile) -> ParsedFile:
+        """What a file says.
 
         Raises:
             HeldFile: no layout fits, or the bytes cannot be read.
         """
+        begun = self._begun.pop(id(file), None)
+        return self._parse(file) if begun is None else begun.result()
+
+    def _parse(self, file: KnownFile) -> ParsedFile:
         if isinstance(file.recognised, Held):
             raise HeldFile(file.recognised.rule, file.recognised.message, _data_rows(file.landed))
         binding = file.recognised.binding

@@ -9,6 +9,7 @@ import polars as pl
 
 from pipelines.compute import Plans, Tables, compute, decide
 from pipelines.facts import PARTITION, current_facts, fingerprints
+from pipelines.lending import BORROWED, classes_before, lend
 from pipelines.quality import RESULT_COLUMNS, blocked, contract_results, finding_results
 from pipelines.rules import histories
 from schemas.contract import columns, conform, empty, table_name
@@ -17,7 +18,9 @@ from schemas.policy import DistrictPolicy
 from schemas.projections import (
     PROJECTIONS,
     ClassDecision,
+    ClassGrowth,
     ClassMembership,
+    ClassTopic,
     CutScore,
     Cycle,
     CycleOutcome,
@@ -35,12 +38,13 @@ from schemas.projections import (
     TierStability,
     WindowRule,
 )
+from transforms.persistence import grade_years
 from transforms.policies import Span
 from transforms.tiers import state_after
 from warehouse.log import Log
 from warehouse.projections import DistrictState, Projections
 
-RULES_VERSION = "1"
+RULES_VERSION = "2"
 """Raised whenever a rule changes what it says of the same facts: everything is then computed again."""
 MOST_FACTS = 4_000_000
 """Facts computed together; more districts than this holds are taken in chunks."""
@@ -64,12 +68,16 @@ READS: dict[type[Projection], tuple[str, ...]] = {
     TierStability: _CLASSES,
     ScreeningAccuracy: _CLASSES,
     ClassDecision: _CLASSES,
+    ClassGrowth: _CLASSES,
+    ClassTopic: _CLASSES,
     SchoolSignal: _ALL,
     QualityResult: _ALL,
 }
 """Event families each projection is computed from."""
-FOLLOWS = frozenset({TierPlacement, SchoolSignal})
+TIERS_FOLLOW = frozenset({TierPlacement, SchoolSignal})
 """Projections that start from the tiers with which the year before ended."""
+
+_NOTHING_BEFORE = pl.DataFrame(schema={"district_id": pl.String, "before": pl.String})
 
 Plausible = Callable[
     [Mapping[type[Projection], pl.DataFrame], pl.DataFrame, Mapping[str, DistrictPolicy]], pl.DataFrame
@@ -99,6 +107,7 @@ def refresh(
     *,
     as_of: datetime | None = None,
     school_year: str | None = None,
+    lenders: Projections | None = None,
     plausible: Plausible | None = None,
     progress: Callable[[str], None] = lambda _: None,
 ) -> RefreshReport:
@@ -110,6 +119,7 @@ def refresh(
         policies: The districts meant, each with the policy that rules it where none is on record.
         as_of: Only what was recorded by then counts, policies included.
         school_year: The only year to look at; the others stay as stale as they are.
+        lenders: Where the home's other districts stand, if not in ``projections``.
         plausible: What else is asked of new tables before they are written.
         progress: Told what is under way.
     """
@@ -122,9 +132,10 @@ def refresh(
         chosen = {district: policies[district] for district in districts}
         own_ledger = ledger.filter(pl.col("district_id").is_in(districts))
         _Refresh(log, projections, chosen, own_ledger, plausible, report).run(school_year)
-        if school_year is None:
-            states = news.filter(pl.col("district_id").is_in(districts))
-            projections.districts.replace(states, [(district,) for district in districts])
+    if news.height and school_year is None:
+        lent = lend(log, projections, lenders or projections, policies, as_of)
+        report.updated = sorted({*report.updated, *lent})
+        projections.districts.replace(news, [(district,) for district in news["district_id"].to_list()])
     report.held = blocked(projections.read(QualityResult, sorted(policies)).collect()).rows()
     return report
 
@@ -166,15 +177,17 @@ class _Refresh:
     ) -> pl.DataFrame:
         """Write what is stale of one school year; returns the states of all years after that."""
         plans = {district: each.of_year(year) for district, each in self.histories.items()}
-        earlier = self._placements_before(year)
-        inputs = input_ids(hashes, plans, tiers_hash(earlier))
-        before = states.filter(pl.col("school_year") == year)
+        placements, classes = self._placements_before(year), classes_before(self.projections, self.districts, year)
+        tiers = _hash(state_after(placements))
+        follow = {**dict.fromkeys(TIERS_FOLLOW, tiers), ClassDecision: _hash(grade_years(classes))}
+        inputs = input_ids(hashes, plans, follow)
+        before = states.filter(pl.col("school_year") == year, pl.col("projection") != BORROWED)
         changed = inputs.join(before, on=[*PARTITION, "projection", "input_id"], how="anti")
         gone = before.join(inputs, on=[*PARTITION, "projection"], how="anti")
         stale = pl.concat([changed.select(PARTITION), gone.select(PARTITION)]).unique().sort(PARTITION)
         if stale.is_empty():
             return states
-        shaped, good = self._compute(facts, plans, earlier, inputs, stale)
+        shaped, good = self._compute(facts, plans, (placements, classes), inputs, stale)
         done = []
         for contract in PROJECTIONS:
             touched = pl.concat(
@@ -194,28 +207,28 @@ class _Refresh:
         self.report.updated += good.rows()
         self.report.quality = pl.concat([self.report.quality, shaped[QualityResult]])
         key = [*PARTITION, "projection"]
-        replaced = pl.concat(done)
+        replaced = pl.concat([*done, good.with_columns(projection=pl.lit(BORROWED))])
         return pl.concat([states.join(replaced, on=key, how="anti"), inputs.join(replaced, on=key, how="semi")])
 
     def _compute(
         self,
         facts: Mapping[str, pl.DataFrame],
         plans: Plans,
-        earlier: pl.DataFrame,
+        earlier: tuple[pl.DataFrame, pl.DataFrame],
         inputs: pl.DataFrame,
         stale: pl.DataFrame,
     ) -> tuple[Tables, pl.DataFrame]:
         """Every table of the stale district-years in its final shape, and which of these may be written."""
         stale_plans = {district: plans[district] for district in stale["district_id"].to_list()}
         lazy = {family: rows.join(stale, on=PARTITION, how="semi").lazy() for family, rows in facts.items()}
-        tables, findings = compute(lazy, stale_plans, earlier)
+        tables, findings = compute(lazy, stale_plans, earlier[0])
         shaped = {contract: _shaped(rows, contract, inputs) for contract, rows in tables.items()}
         checked = [finding_results(findings), *(contract_results(shaped[each], each, stale) for each in shaped)]
         if self.plausible is not None:
             latest = {district: spans[-1].policy for district, spans in stale_plans.items()}
             checked.append(self.plausible(shaped, self.ledger, latest).select(RESULT_COLUMNS))
         quality = pl.concat(checked).join(stale, on=PARTITION, how="semi")
-        decided = decide(shaped, lazy, quality, stale_plans)
+        decided = decide(shaped, lazy, quality, stale_plans, earlier[1])
         decisions = {contract: _shaped(rows, contract, inputs) for contract, rows in decided.items()}
         quality = pl.concat([quality, *(contract_results(rows, each, stale) for each, rows in decisions.items())])
         good = stale.join(blocked(quality), on=PARTITION, how="anti")
@@ -227,11 +240,10 @@ class _Refresh:
         return self.projections.read(TierPlacement, self.districts, years).collect()
 
 
-def tiers_hash(placements: pl.DataFrame) -> pl.DataFrame:
-    """What a year's tiers start from, as a hash: `district_id`, `before`."""
+def _hash(rows: pl.DataFrame) -> pl.DataFrame:
+    """What each district brings from the years before, as a hash: `district_id`, `before`."""
     return (
-        state_after(placements)
-        .select("district_id", said=pl.struct(pl.all()).struct.json_encode())
+        rows.select("district_id", said=pl.struct(pl.all()).struct.json_encode())
         .sort("said")
         .group_by("district_id")
         .agg(before=pl.col("said").str.join("\n"))
@@ -239,13 +251,13 @@ def tiers_hash(placements: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def input_ids(hashes: pl.DataFrame, plans: Plans, before: pl.DataFrame) -> pl.DataFrame:
+def input_ids(hashes: pl.DataFrame, plans: Plans, follow: Mapping[type[Projection], pl.DataFrame]) -> pl.DataFrame:
     """What each projection partition of a school year is computed from: partition, `projection`, `input_id`.
 
     Args:
         hashes: ``fingerprints`` of a year's facts.
         plans: Policies of each district in it.
-        before: `district_id`, `before`: hash of the tiers with which the year before ended (SEMANTICS 4.2).
+        follow: `district_id`, `before`: hash of what a projection reads of the years before (SEMANTICS 4.2).
     """
     constants = pl.DataFrame(
         {
@@ -254,13 +266,7 @@ def input_ids(hashes: pl.DataFrame, plans: Plans, before: pl.DataFrame) -> pl.Da
         },
         schema={"district_id": pl.String, "constant": pl.String},
     )
-    partitions = (
-        hashes.select(PARTITION)
-        .unique()
-        .join(constants, on="district_id")
-        .join(before, on="district_id", how="left")
-        .with_columns(pl.col("before").fill_null(""))
-    )
+    partitions = hashes.select(PARTITION).unique().join(constants, on="district_id")
     made = []
     for contract, families in READS.items():
         read = (
@@ -269,9 +275,12 @@ def input_ids(hashes: pl.DataFrame, plans: Plans, before: pl.DataFrame) -> pl.Da
             .group_by(PARTITION)
             .agg(pl.concat_str(["family", "facts_hash"], separator="=").str.join("\n").alias("read"))
         )
-        parts = ["constant", pl.col("read").fill_null(""), *(["before"] if contract in FOLLOWS else [])]
+        parts = ["constant", pl.col("read").fill_null(""), pl.col("before").fill_null("")]
+        before = follow.get(contract, _NOTHING_BEFORE)
         made.append(
-            partitions.join(read, on=PARTITION, how="left").select(
+            partitions.join(read, on=PARTITION, how="left")
+            .join(before, on="district_id", how="left")
+            .select(
                 *PARTITION,
                 projection=pl.lit(table_name(contract)),
                 input_id=pl.concat_str(parts, separator="\n").chash.sha2_256(),  # type: ignore[attr-defined]

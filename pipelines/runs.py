@@ -1,7 +1,7 @@
 """The whole graph in this process, for the command line: the same assets, checks and history as Dagster's own runs."""
 
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from datetime import datetime
 from pathlib import Path
 
@@ -14,6 +14,7 @@ from pipelines.partitions import add_districts, run_tags
 from pipelines.refresh import refresh
 from pipelines.sensors import EVERYTHING
 from pipelines.work import Outcome, Work, plausible, published_files
+from schemas.policy import UnreadablePolicy
 from warehouse.home import Home
 from warehouse.log import Log
 from warehouse.projections import Projections
@@ -77,6 +78,9 @@ def rebuild_as_of(
     then, log = Home(out), Log(home)
     projections, past = Projections(then.projections), Log(then)
     policies = {district: home.policy(district) for district in districts}
+    for district in sorted(set(home.districts()) - set(districts)):  # small districts borrow from the others
+        with suppress(UnreadablePolicy):
+            policies[district] = home.policy(district)
     outcome.refreshed = refresh(log, projections, policies, as_of=as_of, plausible=plausible, progress=progress)
     ledger = log.ledger_rows(districts, as_of)
     readings = ledger.lazy().select("batch_id", "attempt")
@@ -85,5 +89,5 @@ def rebuild_as_of(
     past.ledger.replace(ledger, known)
     past.rejected.replace(rejected, known)
     progress("warehouse")
-    outcome.published = publish(then.warehouse, published_files(past, projections))
+    outcome.published = publish(then.warehouse, published_files(past, projections, district_id=districts))
     return outcome

@@ -263,7 +263,7 @@ def _rebuilt(
     say("projections, computed again")
     with tempfile.TemporaryDirectory(dir=home.root, prefix=".verify-") as folder:
         again = Projections(folder)
-        report = refresh(log, again, fresh, plausible=plausible, progress=say)
+        report = refresh(log, again, fresh, lenders=kept, plausible=plausible, progress=say)
         held = pl.DataFrame(report.held, schema=[*PARTITION, "rule"], orient="row").cast(pl.String)
         for district in fresh:
             say(f"{district}: projections compared")

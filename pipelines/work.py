@@ -2,9 +2,12 @@
 
 import json
 import os
+import sys
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from importlib import import_module
+from threading import Thread
 from traceback import extract_tb
 from typing import Any
 
@@ -28,6 +31,7 @@ DONE, BLOCKED, NOTHING = 0, 1, 3
 """Exit codes of a pass (DESIGN 7)."""
 TOLD = (BrokenContract, HomeError, HomeMismatch, PublishFailed, StoreError, UnreadablePolicy, VaultError)
 """Errors of our own: their messages name tables, columns, rules and counts, never a cell."""
+EXPECTATIONS = "pipelines.expectations"
 TRANSIENT = (OSError, StoreError, VaultError)
 """Errors that another try may cure."""
 
@@ -185,7 +189,7 @@ class Work:
         tell(f"{district}: files")
         try:
             with told("loading"):
-                outcome.loads[district] = loader.load(district)
+                outcome.loads[district] = loader.load(district, lambda _: _expect_news())
         except PassFailed as failure:
             outcome.failed[district] = str(failure)
             outcome.transient |= failure.transient
@@ -266,6 +270,12 @@ def plausible(
     from pipelines import expectations
 
     return expectations.plausible(tables, ledger, policies)
+
+
+def _expect_news() -> None:
+    """Begin the import of Great Expectations while files are read."""
+    if EXPECTATIONS not in sys.modules:
+        Thread(target=import_module, args=(EXPECTATIONS,)).start()
 
 
 @contextmanager

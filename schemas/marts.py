@@ -4,7 +4,7 @@ import polars as pl
 
 from schemas import projections
 from schemas.contract import Contract, field
-from schemas.projections import LEVELS, SEASONS
+from schemas.projections import ATTENTIONS, GROWTHS, LEVELS, SEASONS, TOPIC_BREADTHS
 
 
 class Mart(Contract):
@@ -57,6 +57,12 @@ class ClassroomFlag(Mart):
     p_above_if_all_tested: pl.Float64 = field(
         "Probability that all enrolled together are above tau if the untested are missing at random."
     )
+    expected_in_need: pl.Float64 = field(
+        "Students in need expected from the tests' own errors; null where no test has one."
+    )
+    p_above_with_error: pl.Float64 = field(
+        "Probability, from the tests' own errors alone, that the tested share is above tau; no part of the decision."
+    )
     is_flagged: pl.Boolean = field("Believed under the bound on false flags, probable enough and above tau itself.")
     is_participation_low: pl.Boolean = field("Fewer tested than accountability expects, by default 95 %.")
     class_median_below: pl.Boolean = field("The median student is below the class-need cut; null for vendor labels.")
@@ -86,6 +92,21 @@ class ClassroomFlag(Mart):
     is_district_wide: pl.Boolean = field(
         "So is the district, and more than half of its schools: first check the cut and the curriculum."
     )
+    is_entering_need: pl.Boolean = field("Found in fall: it describes who arrived, not this year's instruction.")
+    matched: pl.Int64 = field("Tested students with a fall level that enough students of other classes share.")
+    observed: pl.Int64 = field("Of the matched, in need now; null with too few matched, or in fall.")
+    expected: pl.Float64 = field("As many as their fall levels led to in other classes of the district and grade.")
+    ratio: pl.Float64 = field("Observed of expected.")
+    p_at_least: pl.Float64 = field("Exact probability of at least so many, if the class went as the others did.")
+    growth_excess: pl.String = field("more, as_expected or fewer than expected from fall.", isin=GROWTHS)
+    is_persistent: pl.Boolean = field("Flagged in this window and the one before; null where one of them cannot say.")
+    is_grade_persistent: pl.Boolean = field("The grade is a system matter in two of three years; null where not known.")
+    is_concordant: pl.Boolean = field("Another measure flags the class as well; null where no other can say.")
+    attention: pl.String = field("act: recommended action; look: a single flag; none.", isin=ATTENTIONS)
+    topic_breadth: pl.String = field(
+        "Strands that stand out: none, one, several, most or unknown.", isin=TOPIC_BREADTHS
+    )
+    topics: pl.String = field("Names of these strands, separated by `; `.")
 
     class Config:
         unique = ["district_id", "school_year", "benchmark_window", "measure", "class_id"]

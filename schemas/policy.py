@@ -139,6 +139,42 @@ class CutRule(_Policy):
         return f"{'PR' if self.by == 'percentile' else 'score'}<{self.tier_2_below:g}"
 
 
+class StrandRule(_Policy):
+    """Who is in need in a strand of a measure, by the vendor's label of the strand or below a score (METHOD 3.10)."""
+
+    measure: str
+    valid_from: date = date(1980, 1, 1)
+    source: str = Field(min_length=1)
+    grades: tuple[str, ...] = ()
+    """Grades the rule is for; empty: all."""
+    strands: tuple[str, ...] = ()
+    """Strands the rule is for, as the vendor names them; empty: all."""
+    need: tuple[str, ...] = ()
+    none: tuple[str, ...] = ()
+    """Vendor labels in need and not in need; other labels leave it unknown."""
+    below: float | None = None
+    """Strand score below which a student is in need, in the unit of the strand."""
+
+    @model_validator(mode="after")
+    def _complete(self) -> "StrandRule":
+        if bool(self.need) == (self.below is not None):
+            raise ValueError(f"{self.measure}: a strand rule names either labels in need or a score (below)")
+        twice = {_as_read(label) for label in self.need} & {_as_read(label) for label in self.none}
+        if twice:
+            raise ValueError(f"{self.measure}: the label {', '.join(sorted(twice))} stands in need and in none")
+        return self
+
+    @property
+    def labels(self) -> dict[str, bool]:
+        """Vendor label, as it is compared, to whether it is in need."""
+        return {_as_read(label): True for label in self.need} | {_as_read(label): False for label in self.none}
+
+    @property
+    def named(self) -> list[str]:
+        """Strands, as they are compared."""
+        return [_as_read(strand) for strand in self.strands]
+
+
 class PinnedCut(_Policy):
     """The score at a percentile cut, as a person states it: it comes before the one derived from exported tests."""
 
@@ -169,6 +205,7 @@ class StandardError(_Policy):
 _CUTS = tomllib.loads(files("schemas").joinpath("cuts.toml").read_text("utf-8"))
 DEFAULT_CUTS = tuple(CutRule.model_validate(rule) for rule in _CUTS["cuts"])
 """Rules of `cuts.toml`; the last is for any measure with national percentiles that has no rule of its own."""
+DEFAULT_STRANDS = tuple(StrandRule.model_validate(rule) for rule in _CUTS["strands"])
 DEFAULT_STANDARD_ERRORS = tuple(StandardError.model_validate(each) for each in _CUTS["standard_errors"])
 
 
@@ -228,6 +265,12 @@ class ClassRule(_Policy):
     excess: float = 0.10
     excess_probability: float = 0.50
     """Beside a system matter a class is one of its own when it is this far above its school-grade, this probably."""
+    matched_minimum: int = 10
+    """Students with a fall level that a class needs to be compared with what their levels led to (METHOD 3.7)."""
+    band_minimum: int = 30
+    """Students of other classes at a fall level that its rate needs."""
+    growth_tail: float = 0.05
+    """A class has more in need than expected, or fewer, when so many or so few are this improbable."""
     scope_share: float = 0.20
     """A school has results in a grade from this share of its roster on (SEMANTICS 7.3)."""
     scope_peers: float = 0.80
@@ -406,6 +449,7 @@ class DistrictPolicy(_Policy):
     cuts: tuple[CutRule, ...] = ()
     pinned_cuts: tuple[PinnedCut, ...] = ()
     standard_errors: tuple[StandardError, ...] = ()
+    strands: tuple[StrandRule, ...] = ()
     local_measures: tuple[str, ...] = ()
     """Measures of the district's own files, which no layout names."""
     select: dict[str, SelectRule] = {}
@@ -498,6 +542,11 @@ class DistrictPolicy(_Policy):
         return (*own, *(rule for rule in DEFAULT_CUTS if rule.measure not in named))
 
     @cached_property
+    def all_strands(self) -> tuple[StrandRule, ...]:
+        """The district's before the defaults, the latest first: the first that fits a strand decides."""
+        return (*sorted(self.strands, key=lambda rule: rule.valid_from, reverse=True), *DEFAULT_STRANDS)
+
+    @cached_property
     def all_standard_errors(self) -> tuple[StandardError, ...]:
         """The district's before the defaults, the latest first."""
         own = sorted(self.standard_errors, key=lambda each: each.valid_from, reverse=True)
@@ -536,6 +585,7 @@ def _unknown_measures(policy: DistrictPolicy) -> Iterator[str]:
         *((f"cuts.{n}.measure", cut.measure) for n, cut in enumerate(policy.cuts) if cut.measure != ANY_MEASURE),
         *((f"pinned_cuts.{n}.measure", pin.measure) for n, pin in enumerate(policy.pinned_cuts)),
         *((f"standard_errors.{n}.measure", each.measure) for n, each in enumerate(policy.standard_errors)),
+        *((f"strands.{n}.measure", each.measure) for n, each in enumerate(policy.strands)),
         *(("select", measure) for measure in policy.select),
         *((f"primary_measures.{grade}", measure) for grade, measure in policy.primary_measures.items()),
         *(("tiers.secondary_measures", measure) for measure in policy.tiers.secondary_measures),

@@ -26,6 +26,9 @@ LEVELS = (
 )
 PRIORS = ("two_level", "one_level", "full_bayes", "pooled", "fixed", "jeffreys")
 SEVERITIES = ("none", "watch", "suspect", "classwide_severe")
+TOPIC_BREADTHS = ("none", "one", "several", "most", "unknown")
+ATTENTIONS = ("none", "look", "act")
+GROWTHS = ("more", "as_expected", "fewer")
 CYCLE_STATES = ("open", "overdue", "closed", "abandoned")
 NEXT_STEPS = (
     "exit_or_regroup",
@@ -580,6 +583,12 @@ class ClassDecision(Projection):
     p_above_if_all_tested: pl.Float64 = field(
         "Probability that all enrolled together are above tau if the untested are missing at random."
     )
+    expected_in_need: pl.Float64 = field(
+        "Students in need expected from the tests' own errors; null where no test has one."
+    )
+    p_above_with_error: pl.Float64 = field(
+        "Probability, from the tests' own errors alone, that the tested share is above tau; no part of the decision."
+    )
     is_flagged: pl.Boolean = field("Believed under the bound on false flags, probable enough and above tau itself.")
     is_participation_low: pl.Boolean = field("Fewer tested than accountability expects, by default 95 %.")
     class_median_below: pl.Boolean = field("The median student is below the class-need cut; null for vendor labels.")
@@ -613,9 +622,74 @@ class ClassDecision(Projection):
     )
     level: pl.String = field("Level of the answer.", isin=LEVELS, nullable=False)
     reason: pl.String = field("Code of the rule that decided.", nullable=False)
+    topic_breadth: pl.String = field(
+        "Strands with a need rate above tau at the probability of a flag: none, one, several, most (more than half);"
+        " unknown where no strand can be judged.",
+        isin=TOPIC_BREADTHS,
+    )
+    topics: pl.String = field("Names of these strands, separated by `; `; null where there is none.")
+    is_entering_need: pl.Boolean = field(
+        "Found in fall: it describes who arrived, not this year's instruction. Null where the class cannot be judged."
+    )
+    is_persistent: pl.Boolean = field("Flagged in this window and the one before; null where one of them cannot say.")
+    is_grade_persistent: pl.Boolean = field(
+        "The school's grade is a system matter in two of three years, same window; null where not known."
+    )
+    is_concordant: pl.Boolean = field("Another measure flags the class as well; null where no other can say.")
+    attention: pl.String = field(
+        "act: recommended action, for a class flagged persistently or severe; look: a single flag; none.",
+        isin=ATTENTIONS,
+    )
 
     class Config:
         unique = ["district_id", "school_year", "benchmark_window", "measure", "class_id"]
+
+
+class ClassGrowth(Projection):
+    """Need now against need expected from fall levels. One row per class, measure and window after fall."""
+
+    benchmark_window: pl.String = field("winter or spring.", isin=SEASONS, nullable=False)
+    measure: pl.String = field("Screening measure.", nullable=False)
+    school_id: pl.String = field("School.")
+    class_id: pl.String = field("Math class in this window.", nullable=False)
+    tested: pl.Int64 = field("Counted members with a test that the rule can judge.", nullable=False)
+    with_fall: pl.Int64 = field("Of these, with a need level of the same measure in fall.", nullable=False)
+    matched: pl.Int64 = field("Of these, at a fall level that enough students of other classes share.", nullable=False)
+    observed: pl.Int64 = field("Of the matched, in need now; null with too few matched.")
+    expected: pl.Float64 = field("As many as their fall levels led to in other classes of the district and grade.")
+    ratio: pl.Float64 = field("Observed of expected.")
+    p_at_least: pl.Float64 = field("Exact probability of at least so many, if the class went as the others did.")
+    growth_excess: pl.String = field(
+        "more, as_expected or fewer: P at most .05, or at least .95, among few false findings of the district.",
+        isin=GROWTHS,
+    )
+    reason: pl.String = field(
+        "Why nothing can be said: few_with_fall, or few_with_rate where their fall levels are too rare."
+    )
+
+    class Config:
+        unique = ["district_id", "school_year", "benchmark_window", "measure", "class_id"]
+
+
+class ClassTopic(Projection):
+    """Students in need in each strand of a test. One row per class, measure, window and strand."""
+
+    benchmark_window: pl.String = field("Benchmark window.", isin=SEASONS, nullable=False)
+    measure: pl.String = field("Screening measure.", nullable=False)
+    school_id: pl.String = field("School.", nullable=False)
+    class_id: pl.String = field("Math class.", nullable=False)
+    grade: pl.String = field("Grade of most members.")
+    strand: pl.String = field("Strand (goal, domain), as the vendor names it.", nullable=False)
+    tested: pl.Int64 = field("Counted members whose need in the strand is known.", nullable=False)
+    in_need: pl.Int64 = field("Of these, at the vendor's lowest band or below the strand's cut.", nullable=False)
+    need_share: pl.Float64 = field("In need of tested.")
+    interval_low: pl.Float64 = field("Lower end of the 95 % Jeffreys interval of the need share.")
+    interval_high: pl.Float64 = field("Upper end of the 95 % Jeffreys interval of the need share.")
+    p_above: pl.Float64 = field("Probability that the rate is above tau (Jeffreys); null where it cannot be judged.")
+    is_topic: pl.Boolean = field("That probability reaches that of a flag.")
+
+    class Config:
+        unique = ["district_id", "school_year", "benchmark_window", "measure", "class_id", "strand"]
 
 
 class SchoolSignal(Projection):
@@ -678,6 +752,8 @@ PROJECTIONS: tuple[type[Projection], ...] = (
     TierStability,
     ScreeningAccuracy,
     ClassDecision,
+    ClassGrowth,
+    ClassTopic,
     SchoolSignal,
     QualityResult,
 )

@@ -624,3 +624,16 @@ def test_tau_is_the_base_rate_of_the_cut_where_the_district_says_so():
         ("c", 0.2, False, "above", "vendor label"),
         ("d", 0.2, False, "above", "PR<=20"),
     ]
+
+
+def test_measurement_error_is_shown_beside_the_decision_and_changes_nothing_of_it():
+    members, needs = school_data([{"cls": "c1", "y": 9, "n": 20, "roster": 20}])
+    certain = class_decisions(members, needs, quality(), {"d1": POLICY})
+    p = pl.when("is_in_need").then(0.75).otherwise(0.25)
+    unsure = needs.with_columns(p_class_need=p, probability_basis=pl.lit("sem"))
+    shown = class_decisions(members, unsure, quality(), {"d1": POLICY})
+    assert certain["expected_in_need"].to_list() == [None]
+    assert shown["expected_in_need"].to_list() == [9 * 0.75 + 11 * 0.25]
+    assert 0 < shown["p_above_with_error"].item() < 1
+    beside = ["expected_in_need", "p_above_with_error"]
+    assert shown.drop(beside).equals(certain.drop(beside))

@@ -21,8 +21,10 @@ from schemas.marts import (
     TierSummary,
 )
 from schemas.projections import (
+    GROWTHS,
     SEASONS,
     ClassDecision,
+    ClassGrowth,
     Cycle,
     CycleOutcome,
     IngestLedger,
@@ -40,6 +42,7 @@ FORBIDDEN = ("ineffective", "failing teacher", "caused by", "teacher", "bad", "w
 KEY = {"district_id": "d1", "school_year": "2026", "input_id": "i"}
 READS = (
     ClassDecision,
+    ClassGrowth,
     TierPlacement,
     Referral,
     Cycle,
@@ -142,8 +145,14 @@ def decision(**given):
     return KEY | row | given
 
 
-def reason(**given):
-    return mart(ClassroomFlag, class_decision=[decision(**given)])["reason"][0]
+def growth(**given):
+    row = {"benchmark_window": "winter", "measure": "map_growth_math", "school_id": "s1", "class_id": "a"}
+    counts = {"tested": 24, "with_fall": 23, "matched": 23, "observed": 10, "expected": 5.64, "growth_excess": "more"}
+    return KEY | row | counts | given
+
+
+def reason(*growths, **given):
+    return mart(ClassroomFlag, class_decision=[decision(**given)], class_growth=list(growths))["reason"][0]
 
 
 def test_a_reason_says_the_numbers_the_interval_and_both_counts():
@@ -209,6 +218,45 @@ def test_severity_and_the_district_are_said_only_of_what_is_about_classes():
         assert "curriculum" not in reason(**told, level=level) and "comes first" not in reason(**told, level=level)
 
 
+def test_what_came_with_the_students_is_said_with_its_numbers():
+    words = "From their fall levels 5.6 of 23 students were to be expected in need, and 10 are: "
+    assert f"{words}more than chance explains." in reason(growth())
+    assert f"{words}fewer than chance explains." in reason(growth(growth_excess="fewer"), level="STUDENT")
+    assert f"{words}no clear difference." in reason(growth(growth_excess="as_expected"))
+    assert "fall levels" not in reason(growth(growth_excess="as_expected"), level="STUDENT")
+    assert "fall levels" not in reason(growth(class_id="b"))
+    nothing = {"observed": None, "expected": None, "growth_excess": None}
+    assert "cannot be told: too few can be compared" in reason(growth(**nothing))
+
+
+@pytest.mark.parametrize("rule", ["class_above", "only_class_of_grade", "grade_above", "grade_and_class_above"])
+def test_only_attention_to_act_recommends_an_action(rule):
+    given = {"reason": rule, "level": LEVEL_OF[rule]}
+    single = reason(**given, attention="look")
+    assert ": look at whole-class instruction" in single and "a reason to look, not yet to act" in single
+    assert "Recommended action" not in single
+    stands = reason(**given, attention="act", is_persistent=True)
+    assert ". Recommended action: strengthen whole-class instruction" in stands
+    assert "It was so in the window before as well." in stands
+    assert "look at whole-class" not in stands and "not yet to act" not in stands
+    severe = reason(**given, attention="act", is_persistent=False, severity="classwide_severe")
+    assert "Recommended action" in severe and "window before" not in severe
+
+
+def test_topics_measures_and_years_are_said_of_flags_alone():
+    told = {"topic_breadth": "one", "topics": "Geometry", "is_concordant": True, "is_grade_persistent": True}
+    said = reason(**told)
+    assert "One topic stands out (Geometry): look at how this topic was taught." in said
+    assert "Another measure says the same." in said and "The grade was so in two of three years." in said
+    assert "Most topics stand out (A; B): look at the core." in reason(topic_breadth="most", topics="A; B")
+    assert "Several topics stand out (A; B)." in reason(topic_breadth="several", topics="A; B")
+    assert "No topic stands out." in reason(topic_breadth="none")
+    assert "topic" not in reason(topic_breadth="unknown")
+    assert "Another measure does not say so." in reason(is_concordant=False)
+    quiet = reason(**told, level="STUDENT", reason="not_above")
+    assert "topic" not in quiet and "measure" not in quiet and "years" not in quiet
+
+
 def every_decision():
     """Every rule with every window, cut and size of class that changes the words, and the nulls that come with it."""
     sizes = (
@@ -218,6 +266,10 @@ def every_decision():
         {"p_above_peers": None},
         {"severity": "classwide_severe", "is_district_wide": True, "pooled_level": "WATCH"},
         {"severity": None, "is_district_wide": None, "pooled_level": "NONE"},
+        {"attention": "act", "is_persistent": True, "is_concordant": True, "topic_breadth": "one", "topics": "A"},
+        {"attention": "act", "severity": "classwide_severe", "topic_breadth": "most", "topics": "A; B"},
+        {"attention": "look", "is_concordant": False, "is_grade_persistent": True, "topic_breadth": "none"},
+        {"attention": "look", "topic_breadth": "several", "topics": "A; B"},
         {"pooled_level": "STUDENT"},
         {"p_grade_above": None, "grade_tested": 0, "grade_in_need": 0, "p_above_peers": None},
     )
@@ -243,7 +295,14 @@ def every_decision():
 
 
 def test_no_sentence_a_mart_can_print_blames_ranks_or_breaks():
-    printed = require(mart(ClassroomFlag, class_decision=list(every_decision())), ClassroomFlag)
+    decisions = list(every_decision())
+    excesses = itertools.cycle([*GROWTHS, None])
+    growths = [
+        growth(class_id=row["class_id"], benchmark_window=row["benchmark_window"], growth_excess=excess)
+        for row, excess in zip(decisions, excesses, strict=False)
+        if row["benchmark_window"] != "fall"
+    ]
+    printed = require(mart(ClassroomFlag, class_decision=decisions, class_growth=growths), ClassroomFlag)
     assert printed["reason_code"].n_unique() == len(LEVEL_OF) + 1
     for sentence in printed["reason"].unique():
         assert not [word for word in FORBIDDEN if re.search(rf"\b{word}\b", sentence, re.IGNORECASE)], sentence

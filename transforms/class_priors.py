@@ -114,6 +114,24 @@ def network_priors(classes: pl.DataFrame) -> pl.DataFrame:
     )
 
 
+def borrowers(classes: pl.DataFrame, network: pl.DataFrame) -> pl.DataFrame:
+    """What each district too small to fit its own two levels finds in ``network``: one row per district and group.
+
+    Args:
+        classes: As for ``network_priors``.
+        network: Its result.
+    """
+    rows = classes.filter("is_evaluable", pl.col("section_type") == "regular")
+    small = (pl.len() < CLASSES_TO_FIT) | (pl.col("school_id").n_unique() < SCHOOLS_TO_FIT)
+    return (
+        rows.group_by("district_id", *NETWORK)
+        .agg(is_small=small)
+        .filter("is_small")
+        .drop("is_small")
+        .join(network, on=NETWORK, nulls_equal=True)
+    )
+
+
 class _Part(NamedTuple):
     """Classes of one kind of prior in order of group and school, and their groups."""
 

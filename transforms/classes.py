@@ -42,6 +42,9 @@ _NUMBERS = (
     "excess_probability",
     "fixed_mean",
     "fixed_strength",
+    "matched_minimum",
+    "band_minimum",
+    "growth_tail",
 )
 _CHOICES = ("prior", "fdr")
 _LETTERS = [chr(65 + i) for i in range(26)]

@@ -9,9 +9,11 @@ from schemas.policy import DistrictPolicy
 from schemas.projections import ClassDecision, QualityResult
 from transforms.class_priors import NETWORK, with_posteriors
 from transforms.classes import (
+    CLASS,
     DISTRICT_GRADE,
     SCHOOL_GRADE,
     WINDOW,
+    class_sensitivity,
     count_classes,
     exceeds,
     in_scope,
@@ -23,9 +25,12 @@ from transforms.classes import (
 )
 from transforms.discovery import believed, discovered
 from transforms.intervals import jeffreys, p_above
+from transforms.persistence import STANDING
 
 LENDING = ("district_id", "school_id", "section_type", "in_need", "tested", "tau", "is_evaluable")
 """What a fit over all districts of a home needs to know of a class, beside ``NETWORK``."""
+ADDED_LATER = ("input_id", "topic_breadth", "topics", *STANDING)
+"""Columns of a decision that come from strands and from other windows."""
 POOLED_CLASSES = 2
 """Classes that make a grade more than one class."""
 GUIDANCE_BANDS = ((10, "<10"), (20, "10-20"))
@@ -74,14 +79,16 @@ def class_decisions(
         network: ``network_priors`` of all districts of the home, for grades too small to fit; absent: none is lent.
 
     Returns:
-        ``ClassDecision`` rows without ``input_id``.
+        ``ClassDecision`` rows without ``ADDED_LATER``.
 
     Raises:
         UnknownDistrict: a district with classes has no policy.
     """
     rows = _judgeable(memberships, needs, quality, policies)
-    decided = decide(judge(rows, network))
-    wanted = {name: dtype for name, dtype in columns(ClassDecision).items() if name != "input_id"}
+    decided = decide(judge(rows, network)).join(
+        class_sensitivity(memberships, needs, rows), on=[*CLASS, "measure"], how="left"
+    )
+    wanted = {name: dtype for name, dtype in columns(ClassDecision).items() if name not in ADDED_LATER}
     return decided.sort("district_id", "school_year", season_rank(), "measure", "school_id", "class_id").select(
         pl.col(name).cast(dtype) for name, dtype in wanted.items()
     )

@@ -1,6 +1,7 @@
 """The event log on Delta Lake: append a batch, write its ledger row last, read what was seen and what is current."""
 
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 
 import polars as pl
@@ -92,9 +93,10 @@ class Log:
     ) -> None:
         """Everything of one reading of a file but its ledger row; nothing of it is seen before that."""
         transaction = f"{batch_id}:{attempt}"
-        for family, rows in facts.items():
-            self.families[family].append(rows, transaction)
-        self.sightings.append(sightings, transaction)
+        stated = [(self.sightings, sightings), *((self.families[family], rows) for family, rows in facts.items())]
+        with ThreadPoolExecutor(len(stated)) as pool:  # each table has a log of its own, and writes with one core
+            for done in [pool.submit(table.append, rows, transaction) for table, rows in stated if rows.height]:
+                done.result()
         self.rejected.append(rejected, transaction)
         self.parked.append(parked, transaction)
         self.notes.append(notes, transaction)

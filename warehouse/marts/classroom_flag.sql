@@ -23,8 +23,29 @@ with worded as (
             when need_cut like 'score<%' then 'below a score of ' || need_cut[7:]
             when need_cut is null then 'in need by the cut rule'
             else 'in need by the vendor''s own label'
-        end as below
+        end as below,
+        if(
+            attention = 'act',
+            '. Recommended action: strengthen whole-class instruction',
+            ': look at whole-class instruction'
+        ) as ask
     from projections.class_decision
+    left join (
+        select
+            district_id,
+            school_year,
+            benchmark_window,
+            measure,
+            class_id,
+            matched,
+            observed,
+            expected,
+            ratio,
+            p_at_least,
+            growth_excess
+        from projections.class_growth
+    )
+        using (district_id, school_year, benchmark_window, measure, class_id)
 )
 
 select
@@ -68,26 +89,25 @@ select
         when 'grade_and_class_above' then
             format(
                 'In the whole grade {} of {} are (probability that its rate is above {}: {}), and this class stands above'
-                || ' its grade (probability {}): look at whole-class instruction across the grade, and in this class.',
-                grade_in_need, grade_tested, threshold, p_grade, p_peers
+                || ' its grade (probability {}){} across the grade, and in this class.',
+                grade_in_need, grade_tested, threshold, p_grade, p_peers, ask
             )
         when 'grade_above' then
             format(
-                'In the whole grade {} of {} are (probability that its rate is above {}: {}):'
-                || ' look at whole-class instruction across the grade before any one class.',
-                grade_in_need, grade_tested, threshold, p_grade
+                'In the whole grade {} of {} are (probability that its rate is above {}: {}){} across the grade'
+                || ' before any one class.',
+                grade_in_need, grade_tested, threshold, p_grade, ask
             )
         when 'only_class_of_grade' then
             format(
-                'The probability that the rate is above {} is {}: look at whole-class instruction.'
+                'The probability that the rate is above {} is {}{}.'
                 || ' This is the only class of its grade, so class, grade and school cannot be told apart.',
-                threshold, p_class
+                threshold, p_class, ask
             )
         when 'class_above' then
             format(
-                'The probability that the rate is above {} is {}; in the whole grade {} of {} are:'
-                || ' look at whole-class instruction in this class.',
-                threshold, p_class, grade_in_need, grade_tested
+                'The probability that the rate is above {} is {}; in the whole grade {} of {} are{} in this class.',
+                threshold, p_class, grade_in_need, grade_tested, ask
             )
         when 'nobody_in_need' then
             'Nobody is in need by this measure.'
@@ -129,6 +149,46 @@ select
         ' More than half of the class, or its median student, is in need: support for the whole class comes first.',
         ''
     )
+    || case
+        when growth_excess = 'more' then
+            format(
+                ' From their fall levels {:.1f} of {} students were to be expected in need, and {} are: more than chance explains.',
+                expected, matched, observed
+            )
+        when growth_excess = 'fewer' then
+            format(
+                ' From their fall levels {:.1f} of {} students were to be expected in need, and {} are: fewer than chance explains.',
+                expected, matched, observed
+            )
+        when is_about_classes and growth_excess = 'as_expected' then
+            format(
+                ' From their fall levels {:.1f} of {} students were to be expected in need, and {} are: no clear difference.',
+                expected, matched, observed
+            )
+        when is_about_classes and matched is not null and growth_excess is null then
+            ' Whether the need came with the students cannot be told: too few can be compared from fall.'
+        else ''
+    end
+    || case
+        when attention = 'act' and is_persistent then ' It was so in the window before as well.'
+        when attention = 'look' then ' One finding is a reason to look, not yet to act.'
+        else ''
+    end
+    || case
+        when not is_about_classes then ''
+        when is_concordant then ' Another measure says the same.'
+        when is_flagged and not is_concordant then ' Another measure does not say so.'
+        else ''
+    end
+    || if(is_about_classes and is_grade_persistent, ' The grade was so in two of three years.', '')
+    || case
+        when not is_about_classes then ''
+        when topic_breadth = 'one' then format(' One topic stands out ({}): look at how this topic was taught.', topics)
+        when topic_breadth = 'several' then format(' Several topics stand out ({}).', topics)
+        when topic_breadth = 'most' then format(' Most topics stand out ({}): look at the core.', topics)
+        when topic_breadth = 'none' then ' No topic stands out.'
+        else ''
+    end
     || if(
         is_about_classes and is_district_wide,
         ' In most schools of the district the grade is so: first check the cut and the curriculum.',
@@ -162,6 +222,8 @@ select
     posterior_mean,
     p_above,
     p_above_if_all_tested,
+    expected_in_need,
+    p_above_with_error,
     is_flagged,
     is_participation_low,
     class_median_below,
@@ -179,6 +241,19 @@ select
     p_above_peers,
     p_excess,
     p_district_above,
-    is_district_wide
+    is_district_wide,
+    is_entering_need,
+    matched,
+    observed,
+    expected,
+    ratio,
+    p_at_least,
+    growth_excess,
+    is_persistent,
+    is_grade_persistent,
+    is_concordant,
+    attention,
+    topic_breadth,
+    topics
 from worded
 order by district_id, school_year, benchmark_window, measure, school_id, grade, class_id
