@@ -58,9 +58,7 @@ def slow_tail(p: list[float], least: int) -> float:
 
 
 @given(
-    st.lists(
-        st.tuples(st.lists(st.floats(0, 1), min_size=1, max_size=7), st.integers(-1, 8)), min_size=1, max_size=9
-    ),
+    st.lists(st.tuples(st.lists(st.floats(0, 1), min_size=1, max_size=7), st.integers(-1, 8)), min_size=1, max_size=9),
     st.integers(0, 99),
 )
 @settings(max_examples=60, deadline=None)

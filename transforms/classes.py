@@ -133,9 +133,7 @@ def counted_tests(memberships: pl.LazyFrame, needs: pl.LazyFrame) -> pl.LazyFram
     """Tests that count in a class: those whose need the rule can tell, of members who are counted."""
     is_out = pl.any_horizontal(pl.col("is_mobile", "is_alternate_assessment").fill_null(value=False))
     members = memberships.filter(pl.col("class_id").is_not_null(), pl.col("school_id").is_not_null(), ~is_out)
-    return members.join(
-        needs.filter(pl.col("is_in_need").is_not_null()), on=[*WINDOW, "subject_key"], suffix="_tested"
-    )
+    return members.join(needs.filter(pl.col("is_in_need").is_not_null()), on=[*WINDOW, "subject_key"], suffix="_tested")
 
 
 def class_sensitivity(memberships: pl.LazyFrame, needs: pl.LazyFrame, rows: pl.DataFrame) -> pl.DataFrame:
@@ -181,12 +179,16 @@ def count_classes(memberships: pl.LazyFrame, needs: pl.LazyFrame) -> pl.LazyFram
             pl.col("is_mobile").fill_null(value=False) | pl.col("is_alternate_assessment").fill_null(value=False)
         ),
     )
-    results = counted_tests(memberships, needs).group_by(*CLASS, "measure").agg(
-        tested=pl.len().cast(pl.Int64),
-        in_need=pl.col("is_in_need").sum().cast(pl.Int64),
-        recommended=pl.col("need_level").is_in(RECOMMENDED).sum().cast(pl.Int64),
-        median_percentile=pl.col("percentile").median(),
-        median_score=pl.col("score").median(),
+    results = (
+        counted_tests(memberships, needs)
+        .group_by(*CLASS, "measure")
+        .agg(
+            tested=pl.len().cast(pl.Int64),
+            in_need=pl.col("is_in_need").sum().cast(pl.Int64),
+            recommended=pl.col("need_level").is_in(RECOMMENDED).sum().cast(pl.Int64),
+            median_percentile=pl.col("percentile").median(),
+            median_score=pl.col("score").median(),
+        )
     )
     return (
         describe_classes(members)
