@@ -497,8 +497,6 @@ class ResponseRule(_Policy):
 
     @model_validator(mode="after")
     def _ordered(self) -> "ResponseRule":
-        if self.display_minimum > self.compare_minimum:
-            raise ValueError("display_minimum must not be above compare_minimum: what is compared is shown")
         if self.baseline_alike > self.baseline_refused:
             raise ValueError("baseline_alike must not be above baseline_refused")
         return self

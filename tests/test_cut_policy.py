@@ -154,7 +154,6 @@ FALL = window("2026", "fall", "2025-08-15", "2025-10-15")
         ("[classes]\nsystem_probability = 1.1", "classes.system_probability: Input should be less than or equal to 1"),
         ("[classes]\nmobile_after_days = -1", "classes.mobile_after_days: Input should be greater than or equal to 0"),
         ("[cycles]\nshortest_days = 50", "cycles: shortest_days must not be above longest_days"),
-        ("[responses]\ndisplay_minimum = 30", "responses: display_minimum must not be above compare_minimum"),
         ("[responses]\nbaseline_alike = 0.5", "responses: baseline_alike must not be above baseline_refused"),
         ('[primary_measures]\nthird = "star_math"', "third is no grade; grades are PK, K and 1 to 12"),
         ('[season_names]\n"Feb-Mar" = "late"', "season_names.Feb-Mar: Input should be 'fall', 'winter' or 'spring'"),
