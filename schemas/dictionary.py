@@ -1,7 +1,11 @@
-"""The data dictionary, written from the contracts: ``python -m schemas.dictionary`` writes docs/tables.md."""
+"""The data dictionary, written from the contracts.
+
+``python -m schemas.dictionary`` writes docs/tables.md and the reference part of docs/policy.md.
+"""
 
 from pathlib import Path
 
+from schemas import policy_page
 from schemas.contract import Contract, columns, descriptions, nullable, summary, table_name
 from schemas.events import FAMILIES, ExtractGap, ExtractScope, Note, ParkedRow, Sighting
 from schemas.marts import MARTS
@@ -46,3 +50,4 @@ def _type(dtype: object) -> str:
 
 if __name__ == "__main__":
     PATH.write_text(dictionary(), "utf-8")
+    policy_page.PATH.write_text(policy_page.policy_page(policy_page.PATH.read_text("utf-8")), "utf-8")

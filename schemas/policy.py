@@ -2,17 +2,18 @@
 
 import json
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import date
 from difflib import get_close_matches
 from functools import cached_property
 from importlib.resources import files
 from itertools import combinations, pairwise
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 from zoneinfo import ZoneInfo, available_timezones
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import ErrorDetails
 
 from schemas.exports import layouts, measures
 from schemas.projections import SEASONS
@@ -49,6 +50,24 @@ class _Policy(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+def _grade(value: str) -> str:
+    if value not in GRADES:
+        raise ValueError(f"{value} is no grade; grades are PK, K and 1 to 12")
+    return value
+
+
+def _school_year(value: str) -> str:
+    if len(value) != 4 or not value.isdecimal():
+        raise ValueError(f"{value} is no school year; name the year in which it ends, such as 2026 for 2025-2026")
+    return value
+
+
+Share = Annotated[float, Field(ge=0, le=1)]
+Days = Annotated[int, Field(ge=0)]
+Count = Annotated[int, Field(ge=1)]
+Grade = Annotated[str, AfterValidator(_grade)]
+
+
 CUT_NAMES = ("tier_3_below", "tier_2_below", "watch_below", "class_need_below")
 LABEL_LEVELS = ("tier_3", "tier_2", "watch", "none")
 
@@ -61,24 +80,35 @@ class CutRule(_Policy):
     """Need levels of one measure. ``need`` always means below the cut; a score on the cut is not in need."""
 
     measure: str
+    """Measure the rule is for; `*`: every measure without a rule of its own."""
     by: Literal["percentile", "placement", "score"]
+    """What is compared: the national percentile, the vendor's label, or the score."""
     valid_from: date = date(1980, 1, 1)
+    """First reference date the rule is for."""
     source: str = Field(min_length=1)
+    """Document or decision that sets the rule."""
     grades: tuple[str, ...] = ()
     """Grades the rule is for; empty: all."""
     seasons: tuple[Season, ...] = ()
     """Windows the rule is for; empty: all."""
     tier_3_below: float | None = None
+    """Percentile or score below which a student is at tier 3 (METHOD 1.1)."""
     tier_2_below: float | None = None
+    """Percentile or score below which a student is at tier 2 (METHOD 1.1)."""
     watch_below: float | None = None
+    """Percentile or score below which a student is to watch; never need (METHOD 0.1)."""
     tier_3: tuple[str, ...] = ()
+    """Vendor labels of tier 3; a label named in no level leaves the level unknown (METHOD 1.1)."""
     tier_2: tuple[str, ...] = ()
+    """Vendor labels of tier 2."""
     watch: tuple[str, ...] = ()
+    """Vendor labels to watch."""
     none: tuple[str, ...] = ()
-    """Vendor labels of each level, where the rule goes by placement; other labels leave the level unknown."""
+    """Vendor labels of no need."""
     class_need_below: float | None = None
+    """Percentile or score below which a student counts in the class rule (METHOD 1.1, SEMANTICS 6.4)."""
     class_need: tuple[str, ...] = ()
-    """What the class rule counts: percentile or score below this, or these labels."""
+    """Vendor labels that count in the class rule."""
 
     @model_validator(mode="after")
     def _complete(self) -> "CutRule":
@@ -93,6 +123,8 @@ class CutRule(_Policy):
         cuts = [c for c in (self.tier_3_below, self.tier_2_below, self.watch_below) if c is not None]
         if cuts != sorted(cuts):
             raise ValueError(f"{self.measure}: cuts must rise from tier 3 over tier 2 to watch")
+        if self.by == "percentile" and not all(1 <= cut <= 100 for cut in (*cuts, self.class_need_below)):
+            raise ValueError(f"{self.measure}: cuts by percentile lie from 1 to 100")
         return self
 
     def _check_labels(self) -> None:
@@ -143,15 +175,19 @@ class StrandRule(_Policy):
     """Who is in need in a strand of a measure, by the vendor's label of the strand or below a score (METHOD 3.10)."""
 
     measure: str
+    """Measure the rule is for."""
     valid_from: date = date(1980, 1, 1)
+    """First reference date the rule is for."""
     source: str = Field(min_length=1)
-    grades: tuple[str, ...] = ()
+    """Document or decision that sets the rule."""
+    grades: tuple[Grade, ...] = ()
     """Grades the rule is for; empty: all."""
     strands: tuple[str, ...] = ()
     """Strands the rule is for, as the vendor names them; empty: all."""
     need: tuple[str, ...] = ()
+    """Vendor labels in need; labels named nowhere leave it unknown."""
     none: tuple[str, ...] = ()
-    """Vendor labels in need and not in need; other labels leave it unknown."""
+    """Vendor labels not in need."""
     below: float | None = None
     """Strand score below which a student is in need, in the unit of the strand."""
 
@@ -179,27 +215,38 @@ class PinnedCut(_Policy):
     """The score at a percentile cut, as a person states it: it comes before the one derived from exported tests."""
 
     measure: str
+    """Measure of the cut."""
     grade: Literal[GRADES]  # type: ignore[valid-type]
+    """Grade of the cut."""
     season: Season
+    """Window of the cut."""
     norm_version: str | None = None
     """Norms the pin is for; absent: all."""
     percentile_below: float
     """The cut of the rule: its `tier_2_below`, say."""
     score: float
+    """Score at the percentile cut (SEMANTICS 6.3)."""
     scale: Scale = "score"
     """Scale of ``score``: a standard error in another scale is not used with it."""
     valid_from: date = date(1980, 1, 1)
+    """First reference date the pin is for."""
     source: str = Field(min_length=1)
+    """Document or decision that sets the score."""
 
 
 class StandardError(_Policy):
     """Standard error of a measure's scores, for exports that have none."""
 
     measure: str
+    """Measure of the error."""
     standard_error: float = Field(gt=0)
+    """Standard error of a test without one (METHOD 1.3)."""
     scale: Scale = "score"
+    """Scale of the error."""
     valid_from: date = date(1980, 1, 1)
+    """First reference date the error is for."""
     source: str = Field(min_length=1)
+    """Document that gives the error."""
 
 
 _CUTS = tomllib.loads(files("schemas").joinpath("cuts.toml").read_text("utf-8"))
@@ -212,12 +259,16 @@ DEFAULT_STANDARD_ERRORS = tuple(StandardError.model_validate(each) for each in _
 class Window(_Policy):
     """One benchmark window of one school year."""
 
-    school_year: str
+    school_year: Annotated[str, AfterValidator(_school_year)]
+    """Ending year: `2026` is 2025-2026 (SEMANTICS 2.4)."""
     season: Season
+    """The window."""
     begins_on: date | None = None
+    """First day; where a year has ranges only they decide, and a day in none is outside (SEMANTICS 6.1)."""
     ends_on: date | None = None
+    """Last day."""
     reference_on: date | None = None
-    """Day that decides class membership; absent: the lower median test day."""
+    """Day that decides class membership; absent: the lower median test day (SEMANTICS 6.1)."""
 
     @model_validator(mode="after")
     def _range(self) -> "Window":
@@ -225,6 +276,12 @@ class Window(_Policy):
             raise ValueError(f"window {self.season} of {self.school_year} needs both begins_on and ends_on, or neither")
         if self.begins_on and self.ends_on and self.ends_on < self.begins_on:
             raise ValueError(f"window {self.season} of {self.school_year} ends before it begins")
+        days = self.begins_on, self.reference_on, self.ends_on
+        if all(days) and sorted(days) != list(days):  # type: ignore[type-var]
+            raise ValueError(
+                f"window {self.season} of {self.school_year}: reference_on is not one of its days;"
+                " name a day from begins_on to ends_on"
+            )
         return self
 
 
@@ -234,68 +291,94 @@ ProbabilityModel = Literal["rudner", "kelley", "none"]
 class ClassRule(_Policy):
     """When a class is looked at (METHOD 3, knobs of METHOD 6)."""
 
-    tau_low: float = 0.10
-    tau: float = 0.20
+    tau_low: Share = 0.10
+    """Share of a class in need from which it is to watch (METHOD 3.1)."""
+    tau: Share = 0.20
+    """Share above which a class is suspect (METHOD 3.1)."""
     norm_adjust: bool = False
     """Where a class-need cut has a base rate above tau, the base rate is tau and the decision says so (METHOD 0.1)."""
-    severe: float = 0.50
-    """A class share from the first on is to watch, above the second suspect, above the third severe (METHOD 3.1)."""
-    class_minimum: int = 10
-    coverage_minimum: float = 0.80
-    school_coverage_minimum: float = 0.80
-    participation_expected: float = 0.95
+    severe: Share = 0.50
+    """Share above which a class is severe (METHOD 3.1)."""
+    class_minimum: Count = 10
+    """Students tested below which a class is too small to judge (SEMANTICS 7.4)."""
+    coverage_minimum: Share = 0.80
+    """Share of a class tested below which its coverage is low (METHOD 3.5)."""
+    school_coverage_minimum: Share = 0.80
+    """Share of a school's grade tested below which it is a data matter (METHOD 3.5)."""
+    participation_expected: Share = 0.95
     """A class with a smaller share tested is marked; it decides nothing (METHOD 3.5)."""
     prior: Literal["two_level", "one_level", "full_bayes", "fixed"] = "two_level"
     """What the classes of a grade are taken to have in common (METHOD 3.3, 3.9)."""
     fixed_mean: float = Field(default=0.20, gt=0, lt=1)
+    """Mean of the prior `fixed` (METHOD 3.3)."""
     fixed_strength: float = Field(default=12.0, gt=0)
-    """Mean and strength, in students, of the prior `fixed`."""
+    """Strength, in students, of the prior `fixed` (METHOD 3.3)."""
     fdr: Literal["bayes", "bh"] = "bayes"
     """How few flags may be wrong: by posterior, or Benjamini-Hochberg on exact tails (METHOD 3.4)."""
-    false_discovery: float = 0.10
+    false_discovery: Share = 0.10
     """Largest mean probability that the flags of a district, measure and window are wrong (METHOD 3.4)."""
-    flag_probability: float = 0.80
-    watch_probability: float = 0.50
-    high_share: float = 0.50
-    """A grade is a system matter when more than this share of its classes is probably above tau."""
-    low_coverage_share: float = 1 / 3
-    """More than this share of classes with low coverage makes a school-grade a data matter."""
-    system_probability: float = 0.90
-    outlier_probability: float = 0.90
-    excess: float = 0.10
-    excess_probability: float = 0.50
-    """Beside a system matter a class is one of its own when it is this far above its school-grade, this probably."""
-    matched_minimum: int = 10
+    flag_probability: Share = 0.80
+    """Least probability of a true share above tau that flags a class (METHOD 3.4)."""
+    watch_probability: Share = 0.50
+    """Least such probability that makes a class one to watch (METHOD 3.6)."""
+    high_share: Share = 0.50
+    """A grade is a system matter when more than this share of its classes is probably above tau (METHOD 3.6)."""
+    low_coverage_share: Share = 1 / 3
+    """More than this share of classes with low coverage makes a school's grade a data matter (SEMANTICS 7.4)."""
+    system_probability: Share = 0.90
+    """Least probability that a grade's share is above tau for a system matter (METHOD 3.6)."""
+    outlier_probability: Share = 0.90
+    """Least probability that a class is above its peers for a matter of its own beside the system's (METHOD 3.6)."""
+    excess: Share = 0.10
+    """How far above its school's grade such a class must be (SEMANTICS 7.5)."""
+    excess_probability: Share = 0.50
+    """Least probability that it is so far above (SEMANTICS 7.5)."""
+    matched_minimum: Count = 10
     """Students with a fall level that a class needs to be compared with what their levels led to (METHOD 3.7)."""
-    band_minimum: int = 30
-    """Students of other classes at a fall level that its rate needs."""
-    growth_tail: float = 0.05
-    """A class has more in need than expected, or fewer, when so many or so few are this improbable."""
-    scope_share: float = 0.20
+    band_minimum: Count = 30
+    """Students of other classes at a fall level that its rate needs (METHOD 3.7)."""
+    growth_tail: Share = 0.05
+    """A class has more in need than expected, or fewer, when so many or so few are this improbable (METHOD 3.7)."""
+    scope_share: Share = 0.20
     """A school has results in a grade from this share of its roster on (SEMANTICS 7.3)."""
-    scope_peers: float = 0.80
-    mobile_after_days: int = 10
-    mobile_before_days: int = 20
-    """School days of SEMANTICS 7.2."""
+    scope_peers: Share = 0.80
+    """Share of a district's other schools with results that brings a school into scope (SEMANTICS 7.3)."""
+    mobile_after_days: Days = 10
+    """A student who began more school days than this after the class may be mobile (SEMANTICS 7.2)."""
+    mobile_before_days: Days = 20
+    """And is, when that was fewer school days than this before the reference date (SEMANTICS 7.2)."""
+
+    @model_validator(mode="after")
+    def _ordered(self) -> "ClassRule":
+        if not self.tau_low <= self.tau <= self.severe:
+            raise ValueError("tau_low, tau and severe must rise: a class is to watch, then suspect, then severe")
+        if self.watch_probability > self.flag_probability:
+            raise ValueError("watch_probability must not be above flag_probability: what is flagged is watched")
+        return self
 
 
 class TierRule(_Policy):
     """How a test becomes a tier (METHOD 1.3 to 1.5)."""
 
     probability: ProbabilityModel = "rudner"
-    """The true score given the test: around the test (Rudner), drawn to the mean of the grade (Kelley), or the test."""
+    """The true score given the test: around it (`rudner`), drawn to the grade's mean (`kelley`), or the test itself
+    (METHOD 1.3)."""
     enter: float = Field(default=0.5, gt=0, lt=1)
+    """Probability of being below the cut from which a student enters a tier (METHOD 1.5)."""
     exit: float = Field(default=0.2, gt=0, lt=1)
+    """Probability down to which a student leaves a tier at once (METHOD 1.5)."""
     streak: int = Field(default=2, ge=1)
-    """Windows in a row below `enter` after which a student leaves a tier without falling to `exit`."""
+    """Windows in a row below `enter` after which a student leaves a tier without falling to `exit` (METHOD 1.5)."""
     allow_skip: bool = True
-    """Whether tier 3 may follow tier 1."""
+    """Whether tier 3 may follow tier 1 (METHOD 1.5)."""
     carry_windows: int = Field(default=1, ge=0)
-    """Windows without a test through which the last tier is still shown, marked stale."""
+    """Windows without a test through which the last tier is still shown, marked stale (METHOD 1.2)."""
     combine: Literal["primary_with_corroboration", "primary_only", "any", "all"] = "primary_with_corroboration"
-    sure_above: float = 0.75
-    sure_below: float = 0.25
-    """A primary measure between these two leaves the decision to the secondary one."""
+    """How several measures of a window become one (METHOD 1.4, SEMANTICS 6.5)."""
+    sure_above: Share = 0.75
+    """Probability from which the primary measure decides tier 2 alone (METHOD 1.4)."""
+    sure_below: Share = 0.25
+    """Probability down to which it decides alone; between the two the secondary measure decides (METHOD 1.4)."""
     secondary_measures: tuple[str, ...] = ()
     """Measures that may corroborate, the first tested one decides; empty: any other, most tested first."""
     fallback_measures: tuple[str, ...] = ()
@@ -316,7 +399,9 @@ class AccuracyRule(_Policy):
     outcome_measure: str | None = None
     """The later test; its own rule in `cuts` says by `class_need` who fails it. It never places anyone."""
     auc_interval: Literal["hanley_mcneil", "delong"] = "hanley_mcneil"
+    """Interval of the area under the curve (METHOD 1.6)."""
     rubric: Literal["behavior", "academic"] = "behavior"
+    """NCII's rubric that rates the measure (METHOD 1.6)."""
 
 
 ACCURACY_RUBRICS: dict[str, dict[str, tuple[float, float, float]]] = {
@@ -329,39 +414,59 @@ ACCURACY_RUBRICS: dict[str, dict[str, tuple[float, float, float]]] = {
 class CycleRule(_Policy):
     """When a cycle is judged, and how (METHOD 2.1-2.4)."""
 
-    shortest_days: int = 21
-    longest_days: int = 42
-    dose_minimum: float = 0.80
-    fidelity_minimum: float = 0.80
-    probes_minimum: int = 4
-    level_probes: int = 3
-    goal_probes: int = 2
-    poor_below: float = 0.20
-    assumed_minutes: float | None = None
-    """Minutes taken for an attended session that has none; absent: not assumed."""
+    shortest_days: Days = 21
+    """Days below which a cycle is out of range, and before which no response is poor (METHOD 2.3)."""
+    longest_days: Days = 42
+    """Days after which a cycle is out of range, and overdue without a decision (METHOD 2.3)."""
+    dose_minimum: Share = 0.80
+    """Share of planned minutes below which nothing is concluded about the student (METHOD 2.4)."""
+    fidelity_minimum: Share = 0.80
+    """Fidelity, where known, below which nothing is concluded (METHOD 2.4)."""
+    probes_minimum: Count = 4
+    """Probes below which there are too few data (METHOD 2.4)."""
+    level_probes: Count = 3
+    """Last probes whose median is compared with the aim line (METHOD 2.4)."""
+    goal_probes: Count = 2
+    """Last probes in a row at or above the goal that meet it (METHOD 2.3)."""
+    poor_below: Share = 0.20
+    """Probability of the goal slope below which a response may be poor (METHOD 2.4)."""
+    assumed_minutes: float | None = Field(default=None, ge=0)
+    """Minutes taken for an attended session that has none; absent: not assumed (METHOD 2.3)."""
     slope_by: Literal["ols", "theil_sen"] = "ols"
     """Slope that is compared with peers; both are reported (METHOD 2.1). Theil-Sen suits adaptive tests."""
     rule_points: int = Field(default=4, ge=3, le=4)
     """Points in a row on one side of the aim line that speak for a change (METHOD 2.2)."""
-    rule_minimum: int = 4
-    """Probe days below which the point rule says nothing but `continue`."""
-    peer_cycles: int = 10
+    rule_minimum: Count = 4
+    """Probe days below which the point rule says nothing but `continue` (METHOD 2.2)."""
+    peer_cycles: Count = 10
     """Other closed cycles of a measure and grade that a grade's median slope needs (SEMANTICS 6.6)."""
-    group_poor_share: float = 0.50
+    group_poor_share: Share = 0.50
     """From this share of poor responses on, the group's plan is changed before any student's (METHOD 2.4)."""
-    group_minimum: int = 2
-    """Members with a conclusion that make a group of which such a share can be said."""
+    group_minimum: Count = 2
+    """Members with a conclusion that make a group of which such a share can be said (METHOD 2.4)."""
+
+    @model_validator(mode="after")
+    def _ordered(self) -> "CycleRule":
+        if self.shortest_days > self.longest_days:
+            raise ValueError("shortest_days must not be above longest_days")
+        return self
 
 
 class GrowthNorm(_Policy):
     """Growth of an average student between two windows, in the unit of the measure."""
 
     measure: str
-    grades: tuple[str, ...]
+    """Measure of the norm."""
+    grades: tuple[Grade, ...]
+    """Grades it is for."""
     before: Season
+    """Window of the first test."""
     after: Season
+    """Window of the second."""
     points: float
+    """Growth between them."""
     source: str = Field(min_length=1)
+    """Document that gives the norm."""
 
 
 class ResponseRule(_Policy):
@@ -369,39 +474,53 @@ class ResponseRule(_Policy):
 
     progression: tuple[str, ...] = ()
     """Concepts in the order in which they are taught; those not named follow by code."""
-    display_minimum: int = 10
-    compare_minimum: int = 20
-    """Outcomes with a conclusion below which a rate is not shown, and not compared with others."""
-    norm_pairs: int = 30
+    display_minimum: Count = 10
+    """Outcomes with a conclusion below which a rate is not shown (METHOD 2.5)."""
+    compare_minimum: Count = 20
+    """Outcomes below which it is not compared with others (METHOD 2.5)."""
+    norm_pairs: Count = 30
     """Students with both tests that a measure, grade and pair of windows need to tell a correlation."""
     growth_norms: tuple[GrowthNorm, ...] = ()
-    caliper: float = 0.20
+    """Growth that is expected without an intervention (METHOD 2.5)."""
+    caliper: float = Field(default=0.20, gt=0)
     """Farthest that two matched students may lie apart before, in standard deviations of their grade."""
-    pairs_minimum: int = 20
+    pairs_minimum: Count = 20
     """Matched pairs, or students on each side of a cut, below which nothing is compared."""
-    baseline_alike: float = 0.05
-    baseline_refused: float = 0.25
-    """Difference at baseline (Hedges g) up to which no adjustment is needed, and beyond which none helps."""
-    follows_cut: float = 0.90
+    baseline_alike: float = Field(default=0.05, ge=0)
+    """Difference at baseline (Hedges g) up to which no adjustment is needed (METHOD 2.5)."""
+    baseline_refused: float = Field(default=0.25, ge=0)
+    """Difference at baseline beyond which nothing is compared (METHOD 2.5)."""
+    follows_cut: Share = 0.90
     """Share of students served as the cut says from which the cut itself makes the comparison."""
-    cut_bandwidth: float = 0.50
+    cut_bandwidth: float = Field(default=0.50, gt=0)
     """Standard deviations on each side of the cut that such a comparison looks at."""
+
+    @model_validator(mode="after")
+    def _ordered(self) -> "ResponseRule":
+        if self.baseline_alike > self.baseline_refused:
+            raise ValueError("baseline_alike must not be above baseline_refused")
+        return self
+
+
+Expectation = Literal["volume_per_school", "tested_share", "score_range", "percentile_drift", "match_rate"]
 
 
 class QualityRule(_Policy):
     """What is plausible in a delivery, and what holds a file."""
 
-    match_rate_minimum: float = 0.5
-    year_disagreement_maximum: float = 0.05
-    score_drift_maximum: float = 15.0
+    match_rate_minimum: Share = 0.5
+    """Share of a file's students that the roster must know, or the file is held (SEMANTICS 2.3)."""
+    year_disagreement_maximum: Share = 0.05
+    """Share of rows in another school year than the file says, above which it is held (SEMANTICS 2.4)."""
+    score_drift_maximum: float = Field(default=15.0, ge=0)
     """Change of a measure's mean percentile from the previous window that is reported."""
-    tested_share_minimum: float = 0.5
+    tested_share_minimum: Share = 0.5
     """A school with a smaller share of its students tested is reported."""
-    volume_drop_maximum: float = 0.5
+    volume_drop_maximum: Share = 0.5
     """A school's tests of a measure may fall by this share from one window to the next before it is reported."""
-    match_rate_expected: float = 0.95
+    match_rate_expected: Share = 0.95
     """A file with a smaller match rate is loaded and reported."""
-    blocking: tuple[str, ...] = ()
+    blocking: tuple[Expectation, ...] = ()
     """Expectations that hold a district-year instead of warning."""
 
 
@@ -427,13 +546,19 @@ class DistrictPolicy(_Policy):
     """Everything a district decides; what it leaves out takes the documented default."""
 
     time_zone: str
+    """IANA name; the days of tests are the days of the school (SEMANTICS 2.5)."""
     valid_from: date = date(1980, 1, 1)
+    """First reference date that this policy is for (SEMANTICS 5.3)."""
     source: str = "Defaults of the method."
+    """Document or decision behind the policy; kept with it."""
     retroactive: bool = False
     """Meant for windows that are closed already; needs a reason (SEMANTICS 5.3)."""
     reason: str | None = None
+    """Why closed windows are judged anew; kept with the notes, as people typed it."""
     profile: Literal["default", "colorado"] = "default"
+    """`colorado` also lists which kinds of evidence each recommended student has (SEMANTICS 6.8)."""
     landing: Literal["move", "keep"] = "move"
+    """`move`: loaded files go to the archive; `keep`: they are copied and stay where they landed (SEMANTICS 2.6)."""
     full_extracts: tuple[str, ...] = ()
     """Layouts of which every file is a full extract: what two in a row lack is withdrawn (SEMANTICS 1.6)."""
     confirmed_extracts: tuple[Annotated[str, Field(pattern="^[0-9a-f]{12,64}$")], ...] = ()
@@ -444,30 +569,50 @@ class DistrictPolicy(_Policy):
     own_warehouse: bool = False
     """Whether a run also publishes `warehouse/<district>.duckdb`, with this district's rows alone."""
     year_starts_month: int = Field(default=7, ge=1, le=12)
+    """Month in which the school year begins (SEMANTICS 2.4)."""
     windows: tuple[Window, ...] = ()
+    """Benchmark windows by school year."""
     no_school_days: tuple[date, ...] = ()
+    """Weekdays without school (SEMANTICS 7.2)."""
     cuts: tuple[CutRule, ...] = ()
+    """Need levels; a measure named here has none of the default rules."""
     pinned_cuts: tuple[PinnedCut, ...] = ()
+    """Scores at percentile cuts that people decided."""
     standard_errors: tuple[StandardError, ...] = ()
+    """Standard errors for exports without them; they come before the defaults."""
     strands: tuple[StrandRule, ...] = ()
+    """Who is in need in a strand; they come before the defaults."""
     local_measures: tuple[str, ...] = ()
     """Measures of the district's own files, which no layout names."""
     select: dict[str, SelectRule] = {}
-    primary_measures: dict[str, str] = {}
-    """Grade to measure; absent: the measure with most valid tests in the district and grade."""
+    """Measure to which of several tests in a window counts; absent: `growth_measure` for MAP, else `latest` (METHOD
+    1.2)."""
+    primary_measures: dict[Grade, str] = {}
+    """Grade to measure; absent: the one with most valid tests in the district and grade (SEMANTICS 6.5)."""
     season_names: dict[str, Season] = {}
     """A district's own names of seasons, such as `Feb-Mar`."""
     math_codes: Annotated[tuple[str, ...], BeforeValidator(_years)] = MATH_CODES
+    """Starts of subject or course codes that mark a math class (SEMANTICS 7.1)."""
     math_words: tuple[str, ...] = MATH_WORDS
+    """Words of a subject or course title that mark a math class (SEMANTICS 7.1)."""
     remedial_words: tuple[str, ...] = REMEDIAL_WORDS
+    """Words of a title that mark a remedial section (SEMANTICS 7.1)."""
     advanced_words: tuple[str, ...] = ADVANCED_WORDS
-    homeroom_grades: tuple[str, ...] = ("K", "1", "2", "3", "4", "5")
+    """Words of a title that mark an advanced section (SEMANTICS 7.1)."""
+    homeroom_grades: tuple[Grade, ...] = ("K", "1", "2", "3", "4", "5")
+    """Grades whose homeroom is the math class where there is no other (SEMANTICS 7.1)."""
     tiers: TierRule = TierRule()
+    """How a test becomes a tier."""
     accuracy: AccuracyRule = AccuracyRule()
+    """How screening is compared with a later test."""
     classes: ClassRule = ClassRule()
+    """When a class is looked at."""
     cycles: CycleRule = CycleRule()
+    """When a cycle is judged."""
     responses: ResponseRule = ResponseRule()
+    """What is said of responder rates."""
     quality: QualityRule = QualityRule()
+    """What is plausible in a delivery."""
 
     @model_validator(mode="after")
     def _coherent(self) -> "DistrictPolicy":
@@ -492,11 +637,33 @@ class DistrictPolicy(_Policy):
             raise ValueError(f"accuracy.outcome_measure: {outcome} has no rule of its own in cuts")
         if self.retroactive and not (self.reason or "").strip():
             raise ValueError("retroactive = true needs a reason: who decided, and why closed windows are read anew")
-        ranges = sorted((w.begins_on, w.ends_on, w.season) for w in self.windows if w.begins_on and w.ends_on)
-        for (_, ends, season), (begins, _, other) in pairwise(ranges):
-            if begins <= ends:
-                raise ValueError(f"windows {season} and {other} overlap on {begins.isoformat()}")
+        self._check_windows()
         return self
+
+    def _check_windows(self) -> None:
+        named = [(window.school_year, window.season) for window in self.windows]
+        for year, season in named:
+            if named.count((year, season)) > 1:
+                raise ValueError(f"windows: {season} of {year} is there more than once; keep one")
+        for window in self.windows:
+            for name in ("begins_on", "ends_on", "reference_on"):
+                day = getattr(window, name)
+                if day and self._year(day) != window.school_year:
+                    raise ValueError(
+                        f"window {window.season} of {window.school_year}: {name} lies in the school year"
+                        f" {self._year(day)}; mend the day or school_year"
+                    )
+        ranges = sorted(
+            (w.begins_on, w.ends_on, w.season, w.school_year) for w in self.windows if w.begins_on and w.ends_on
+        )
+        for (_, ends, season, year), (begins, _, other, next_year) in pairwise(ranges):
+            if begins <= ends:
+                raise ValueError(
+                    f"windows {season} of {year} and {other} of {next_year} overlap on {begins.isoformat()};"
+                    " a day belongs to one window"
+                )
+            if year == next_year and season_order(season) > season_order(other):
+                raise ValueError(f"windows: {season} of {year} comes before {other}; they go fall, winter, spring")
 
     @property
     def document(self) -> str:
@@ -569,7 +736,7 @@ def read_policy(path: Path) -> DistrictPolicy:
         raise UnreadablePolicy(f"{path.name}: not readable as TOML: {error}. Mend the line it names.") from None
     except ValidationError as error:
         told = "; ".join(
-            f"{'.'.join(str(part) for part in each['loc']) or 'policy'}: {each['msg'].removeprefix('Value error, ')}"
+            f"{'.'.join(map(str, each['loc'])) or 'policy'}: {_fault(each)}"
             for each in error.errors(include_input=False, include_url=False)
         )
         raise UnreadablePolicy(f"{path.name}: {told}.") from None
@@ -577,6 +744,38 @@ def read_policy(path: Path) -> DistrictPolicy:
     if faults:
         raise UnreadablePolicy(f"{path.name}: {' '.join(faults)}")
     return policy
+
+
+_MEANT = {
+    "tuple_type": "a list is needed here, or tables under a name in double brackets",
+    "model_type": "a table is needed here, under its name in brackets",
+    "dict_type": "a table is needed here, under its name in brackets",
+}
+
+
+def _fault(error: ErrorDetails) -> str:
+    """What is wrong with a setting, in words that say what to do."""
+    *place, name = error["loc"] or ("",)
+    if error["type"] != "extra_forbidden":
+        return _MEANT.get(error["type"], error["msg"].removeprefix("Value error, "))
+    settings = _settings(place)
+    homes = [each for each in settings if not place and name in _settings([each])]
+    like = get_close_matches(str(name), settings, 1)
+    if homes:
+        return f"there is no such setting here; it stands under [{homes[0]}]"
+    return f"there is no such setting; {f'perhaps {like[0]} is meant' if like else 'docs/policy.md lists them'}"
+
+
+def _settings(place: Sequence[int | str]) -> list[str]:
+    """Names of the settings of the table at this place of a policy; none where there is no table."""
+    model: type[BaseModel] = DistrictPolicy
+    for name in (part for part in place if isinstance(part, str)):
+        annotation = model.model_fields[name].annotation
+        tables = [each for each in (annotation, *get_args(annotation)) if isinstance(each, type)]
+        if not tables or not issubclass(tables[0], BaseModel):
+            return []
+        model = tables[0]
+    return list(model.model_fields)
 
 
 def _unknown_measures(policy: DistrictPolicy) -> Iterator[str]:

@@ -1,14 +1,17 @@
 """What a policy may say of cuts, and how a mistake in it is named."""
 
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
+from pipelines.delivery import RULES
 from schemas.policy import (
     DEFAULT_CUTS,
     DEFAULT_STANDARD_ERRORS,
     CutRule,
     DistrictPolicy,
+    Expectation,
     UnreadablePolicy,
     measures,
     read_policy,
@@ -120,3 +123,66 @@ def test_the_defaults_hold_to_what_a_policy_must():
     assert mathematics - any_percentile <= {each.measure for each in DEFAULT_CUTS}
     assert all(each.class_base_rate is None or each.class_base_rate < 0.2 for each in DEFAULT_CUTS)
     assert DEFAULT_CUTS[-1].measure == "*"
+
+
+def window(year: str, season: str, begins: str, ends: str, more: str = "") -> str:
+    named = f'school_year = "{year}"\nseason = "{season}"\nbegins_on = {begins}\nends_on = {ends}\n'
+    return f"[[windows]]\n{named}{more}\n"
+
+
+FALL = window("2026", "fall", "2025-08-15", "2025-10-15")
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        (FALL.replace('"2026"', '"2025-2026"'), "windows.0.school_year: 2025-2026 is no school year; name the year in"),
+        (FALL.replace('"2026"', '"2027"'), "window fall of 2027: begins_on lies in the school year 2026; mend the day"),
+        (FALL.replace("fall", "autumn"), "windows.0.season: Input should be 'fall', 'winter' or 'spring'"),
+        (FALL + "reference_on = 2025-10-16", "window fall of 2026: reference_on is not one of its days; name a day"),
+        (FALL * 2, "fall of 2026 is there more than once; keep one"),
+        (
+            FALL + window("2026", "winter", "2025-10-15", "2025-12-01"),
+            "windows fall of 2026 and winter of 2026 overlap on 2025-10-15",
+        ),
+        (
+            window("2026", "winter", "2025-08-01", "2025-08-14") + FALL,
+            "windows: winter of 2026 comes before fall; they go fall, winter, spring",
+        ),
+        ("[classes]\ntau_low = 0.3", "classes: tau_low, tau and severe must rise"),
+        ("[classes]\nwatch_probability = 0.9", "classes: watch_probability must not be above flag_probability"),
+        ("[classes]\nsystem_probability = 1.1", "classes.system_probability: Input should be less than or equal to 1"),
+        ("[classes]\nmobile_after_days = -1", "classes.mobile_after_days: Input should be greater than or equal to 0"),
+        ("[cycles]\nshortest_days = 50", "cycles: shortest_days must not be above longest_days"),
+        ("[responses]\nbaseline_alike = 0.5", "responses: baseline_alike must not be above baseline_refused"),
+        ('[primary_measures]\nthird = "star_math"', "third is no grade; grades are PK, K and 1 to 12"),
+        ('[season_names]\n"Feb-Mar" = "late"', "season_names.Feb-Mar: Input should be 'fall', 'winter' or 'spring'"),
+        ("tau = 0.2", "tau: there is no such setting here; it stands under [classes]."),
+        ("[classes]\ntaulow = 0.1", "classes.taulow: there is no such setting; perhaps tau_low is meant."),
+        ("[select.map_growth_math]\nx = 1", "select.map_growth_math: Input should be 'growth_measure'"),
+        ("windows = 3", "windows: a list is needed here, or tables under a name in double brackets."),
+        ("classes = 3", "classes: a table is needed here, under its name in brackets."),
+        (
+            '[quality]\nblocking = ["match_rates"]',
+            "quality.blocking.0: Input should be 'volume_per_school', 'tested_share'",
+        ),
+        (cut("star_math", "tier_3_below = 0"), "cuts by percentile lie from 1 to 100"),
+    ],
+)
+def test_a_mistake_is_told_with_its_setting_and_what_to_do(tmp_path, text, told):
+    message = fault(tmp_path, text)
+    assert message.startswith("d1.toml: ")
+    assert told in message
+
+
+def test_windows_of_two_years_do_not_overlap(tmp_path):
+    late, early = (window(year, season, begins, ends) for year, season, begins, ends in (
+        ("2026", "spring", "2026-06-01", "2026-06-30"), ("2027", "fall", "2026-07-01", "2026-09-30"),
+    ))  # fmt: skip
+    assert len(policy(tmp_path, late + early).windows) == 2
+    told = "window spring of 2026: ends_on lies in the school year 2027"
+    assert told in fault(tmp_path, late.replace("06-30", "07-01") + early)
+
+
+def test_a_policy_may_make_every_expectation_blocking():
+    assert get_args(Expectation) == tuple(RULES)
