@@ -113,7 +113,8 @@ def test_two_writers_may_add_the_same_column(folder, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("contract", "told"), [(Stricter, "made.*: tier is new and may not be null"), (Whole, "made.*: score has another type")]
+    ("contract", "told"),
+    [(Stricter, "made.*: tier is new and may not be null"), (Whole, "made.*: score has another type")],
 )
 def test_nothing_else_may_change(folder, contract, told):
     other = table(folder, contract)
