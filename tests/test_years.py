@@ -5,7 +5,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from pipelines.refresh import FOLLOWS, refresh
+from pipelines.refresh import TIERS_FOLLOW, refresh
 from schemas.projections import Projection, SchoolSignal, TierPlacement
 from tests.homes import POLICY, Place, map_file, map_row
 from tests.test_equality import same
@@ -92,7 +92,7 @@ def test_a_correction_of_a_last_tier_is_told_to_what_follows_and_to_nothing_else
     before = files(place, "2026")
     (signals,) = place.projections.read(SchoolSignal, ["d1"], ["2026"]).collect().to_dicts()
     assert arrive(place, OF_A_LAST_TIER) == [("d1", "2025"), ("d1", "2026")]
-    assert changed(before, files(place, "2026")) == FOLLOWS
+    assert changed(before, files(place, "2026")) == TIERS_FOLLOW
     assert tiers(place, "2026", "fall")[0] == (1, "recommendation", 1)
     (now,) = place.projections.read(SchoolSignal, ["d1"], ["2026"]).collect().to_dicts()
     assert (signals["recommended"], now["recommended"]) == (3, 2)
@@ -134,4 +134,4 @@ def test_one_year_alone_may_be_brought_up_to_date_and_the_next_one_later(place: 
     assert refresh(place.log, place.projections, policies, school_year="2025").updated == [("d1", "2025")]
     assert changed(before, files(place, "2026")) == set()
     assert place.refresh().updated == [("d1", "2026")]
-    assert changed(before, files(place, "2026")) == FOLLOWS
+    assert changed(before, files(place, "2026")) == TIERS_FOLLOW
