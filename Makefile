@@ -28,7 +28,7 @@ imports: $(VENV)/.installed
 	DAGSTER_HOME=$(CURDIR) $(BIN)/dg check defs
 
 unit: $(VENV)/.installed
-	$(BIN)/pytest -n 2
+	$(BIN)/pytest -n 2 --dist loadgroup
 
 damage: $(VENV)/.installed
 	$(BIN)/pytest -m slow

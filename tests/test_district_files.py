@@ -20,6 +20,8 @@ from tests.homes import map_file, map_row
 from warehouse.home import Home
 from warehouse.publish import connect
 
+pytestmark = pytest.mark.xdist_group("district files")
+
 POLICY = 'time_zone = "America/Denver"\n'
 OWN = POLICY + "own_warehouse = true\n"
 DISTRICTS = ("north", "south", "yuma")
@@ -38,7 +40,7 @@ for line in sys.stdin:
 def first(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Home, Outcome, dg.DagsterInstance]]:
     """Three districts run by Dagster; the third has no file of its own."""
     home = Home(tmp_path_factory.mktemp("home")).make()
-    simulate(home.landing, districts=3, students=600, schools=1, kinds=("roster", "map_growth"))
+    simulate(home.landing, districts=3, students=180, schools=1, kinds=("roster", "map_growth"))
     for district, made in zip(DISTRICTS, sorted(home.landing.iterdir()), strict=True):
         made.rename(home.landing / district)
         (home.policies / f"{district}.toml").write_text(POLICY if district == "yuma" else OWN)

@@ -82,9 +82,8 @@ TELLINGS = st.lists(
 )
 
 
-@settings(max_examples=6, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=1, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 @given(TELLINGS.flatmap(lambda each: st.tuples(st.just(each), st.permutations(range(len(each))))))
-@example(([("assessment", 1, 186, 30), ("assessment", 2, 186, 30)], [1, 0]))
 @example(([("assessment", 1, 186, 30), ("assessment", 2, 192, 30), ("assessment", 3, 186, 30)], [0, 2, 1]))
 @example(([("assessment", 1, 186, 30), ("combo", 1, 192, None), ("combo", 3, 186, 30)], [2, 1, 0]))
 @example(([("assessment", 2, 186, 30), ("assessment", 2, 192, 30)], [1, 0]))
@@ -258,7 +257,9 @@ def test_the_same_landing_folder_twice_appends_nothing(at_once: Place, files: di
     same(before, at_once.tables())
 
 
-@pytest.mark.parametrize("order", ["roster last", "random 1", "random 2"])
+@pytest.mark.parametrize(
+    "order", ["roster last", "random 1", *(pytest.param(f"random {n}", marks=pytest.mark.slow) for n in range(2, 6))]
+)
 def test_files_in_any_order_give_equal_projections(
     at_once: Place, files: dict[str, tuple[Path, ...]], tmp_path: Path, order: str
 ):

@@ -17,6 +17,8 @@ from warehouse.log import Log
 from warehouse.projections import Projections
 from warehouse.vault import derived_keys
 
+pytestmark = pytest.mark.xdist_group("lending")
+
 DISTRICTS = ("d001", "d002", "d003", "d004")
 HOME = {"districts": 4, "students": 2400, "schools": 2}
 """In no grade has a district three schools, and in every grade the home has eight."""

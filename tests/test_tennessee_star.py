@@ -6,7 +6,8 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-import tennessee_star
+
+from tests import tennessee_star
 
 SAMPLE = "student_id,school_id,class_id,grade,math_score,read_score\n" + "".join(
     f"{100 + number},{4 if number < 12 else 28},{11 if number < 12 else 12},{grade},{score},1\n"
