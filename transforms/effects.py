@@ -47,14 +47,13 @@ def intervention_effects(
     Returns:
         ``InterventionEffect`` rows without ``input_id``.
     """
-    asked = needs.join(outcomes.select(YEAR).unique(), on=YEAR, how="semi")
-    tested = _tested_twice(tests, asked)
+    asked = needs.lazy().join(outcomes.lazy().select(YEAR).unique(), on=YEAR, how="semi")
+    tested = _tested_twice(tests.lazy(), asked).collect()
     rules = _rules(tested, policies)
     tested = tested.join(_fields(tested, rules), on=FIELD, how="left", nulls_equal=True)
     stays = _stays(cycles, outcomes)
     served = _served(tested, stays)
-    touched = _touched(tested, stays)
-    free = tested.join(touched, on=[*YEAR, "subject_key", "measure", *SPAN], how="anti")
+    free = tested.join(_touched(tested, stays), on="gap", how="anti")
     made = (
         _gains(served, policies)
         .join(rules, on="district_id", how="left")
@@ -159,12 +158,8 @@ def nearest_pairs(treated: pl.DataFrame, pool: pl.DataFrame) -> pl.DataFrame:
     Returns:
         ``cell``, ``key``, ``key_pool``; one row per pair.
     """
-    place = pl.int_range(pl.len()).over("cell", "score")
-    ones, others = (
-        each.sort("cell", "score", "key").with_columns(place=place.cast(pl.Int64)) for each in (treated, pool)
-    )
-    left = _values(ones).join(treated.group_by("cell").agg(pl.col("reach").first()), on="cell").sort("cell", "score")
-    right = _values(others).join(left, on="cell", how="semi").sort("cell", "score")
+    left = _values(treated).join(treated.group_by("cell").agg(pl.col("reach").first()), on="cell").sort("cell", "score")
+    right = _values(pool).join(left, on="cell", how="semi").sort("cell", "score")
     rounds = []
     while not (found := _mutual(left, right)).is_empty():
         rounds.append(found)
@@ -179,15 +174,28 @@ def nearest_pairs(treated: pl.DataFrame, pool: pl.DataFrame) -> pl.DataFrame:
         place=pl.int_ranges("used", pl.col("used") + pl.col("pairs")),
         place_pool=pl.int_ranges("used_pool", pl.col("used_pool") + pl.col("pairs")),
     )
+    ones = _in_place(treated, many.select("cell", "score"))
+    others = _in_place(pool, many.select("cell", score="score_pool"))
     return (
         many.explode("place", "place_pool")
-        .join(ones.select("cell", "score", "place", "key"), on=["cell", "score", "place"])
+        .join(ones, on=["cell", "score", "place"])
         .join(
             others.select("cell", score_pool="score", place_pool="place", key_pool="key"),
             on=["cell", "score_pool", "place_pool"],
         )
         .select("cell", "key", "key_pool")
         .sort("cell", "key")
+    )
+
+
+def _in_place(students: pl.DataFrame, values: pl.DataFrame) -> pl.DataFrame:
+    """Students with one of the values, each with their `place` among those of that value, by key."""
+    place = pl.int_range(pl.len(), dtype=pl.Int64).over("cell", "score")
+    return (
+        students.select("cell", "score", "key")
+        .join(values, on=["cell", "score"], how="semi")
+        .sort("cell", "score", "key")
+        .with_columns(place=place)
     )
 
 
@@ -232,8 +240,11 @@ def _less(rows: pl.DataFrame, found: pl.DataFrame, score: str) -> pl.DataFrame:
     )
 
 
-def _tested_twice(tests: pl.DataFrame, needs: pl.DataFrame) -> pl.DataFrame:
-    """Students with a counted test of one measure in two windows of a school year; the grade is that before."""
+def _tested_twice(tests: pl.LazyFrame, needs: pl.LazyFrame) -> pl.LazyFrame:
+    """Students with a counted test of one measure in two windows of a school year; the grade is that before.
+
+    Each such gap between two tests has a number, `gap`.
+    """
     season = pl.col("benchmark_window").replace_strict(
         {name: place for place, name in enumerate(SEASONS)}, return_dtype=pl.Int8
     )
@@ -249,6 +260,7 @@ def _tested_twice(tests: pl.DataFrame, needs: pl.DataFrame) -> pl.DataFrame:
             before="score",
             before_on="occurred_on",
         )
+        .cache()
     )
     later = scored.select(
         *(*YEAR, "subject_key", "measure"),
@@ -260,7 +272,7 @@ def _tested_twice(tests: pl.DataFrame, needs: pl.DataFrame) -> pl.DataFrame:
     return (
         scored.join(later, on=[*YEAR, "subject_key", "measure"])
         .filter(pl.col("season") < pl.col("after_season"))
-        .sort(*FIELD, "subject_key", nulls_last=True)
+        .with_row_index("gap")
     )
 
 
@@ -279,7 +291,7 @@ def _rules(tested: pl.DataFrame, policies: Mapping[str, DistrictPolicy]) -> pl.D
 
 
 def _fields(tested: pl.DataFrame, rules: pl.DataFrame) -> pl.DataFrame:
-    """Each field's spread, correlation and shares below the cuts; none of them below the pairs the policy asks for.
+    """Each `field` by number: spread, correlation and shares below the cuts, none below the pairs the policy asks for.
 
     A cut lies between the highest score below it and the lowest that is not; where these cross it has no place on
     the scale of the measure.
@@ -294,7 +306,9 @@ def _fields(tested: pl.DataFrame, rules: pl.DataFrame) -> pl.DataFrame:
         made[f"cut_{tier}"] = pl.when(highest < lowest).then((highest + lowest) / 2)
     names = ["correlation", "deviation", "deviation_after", "mean_after", *made]
     return (
-        tested.group_by(FIELD, maintain_order=True)
+        tested.select(*FIELD, "subject_key", "before", "after", "need_level")
+        .sort("subject_key")  # sums of floats go by order
+        .group_by(FIELD, maintain_order=True)
         .agg(
             students=pl.len().cast(pl.Int64),
             correlation=pl.corr("before", "after").round(9),
@@ -309,6 +323,7 @@ def _fields(tested: pl.DataFrame, rules: pl.DataFrame) -> pl.DataFrame:
         )
         .with_columns(pl.col("correlation").fill_nan(None))
         .select(*FIELD, *names)
+        .with_row_index("field")
     )
 
 
@@ -334,7 +349,7 @@ def _served(tested: pl.DataFrame, stays: pl.DataFrame) -> pl.DataFrame:
         .filter((pl.col("before_on") <= pl.col("from_on")) & (pl.col("after_on") >= pl.col("to_on")))
         .filter(near)
         .unique([*EFFECT, "subject_key"], keep="any")
-        .select(*EFFECT, "grade", "subject_key", "tested_at", *_CARRIED)
+        .select(*EFFECT, "grade", "gap", "field", "subject_key", "tested_at", *_CARRIED)
         .sort(*EFFECT, "grade", "before", "after", "subject_key", nulls_last=True)
     )
 
@@ -343,12 +358,13 @@ _CARRIED = ("before", "after", "correlation", "deviation", "share_2", "share_3")
 
 
 def _touched(tested: pl.DataFrame, stays: pl.DataFrame) -> pl.DataFrame:
-    """Students who were in any cycle between two of their tests."""
+    """Gaps between two tests in which the student was in any cycle."""
     is_over = pl.col("to_on") < pl.col("before_on")
     return (
-        tested.select(*YEAR, "subject_key", "measure", *SPAN, "before_on", "after_on")
+        tested.select("gap", *YEAR, "subject_key", "before_on", "after_on")
         .join(stays.select(*YEAR, "subject_key", "from_on", "to_on"), on=[*YEAR, "subject_key"])
         .filter((pl.col("from_on") <= pl.col("after_on")) & ~is_over.fill_null(value=False))
+        .select("gap")
     )
 
 
@@ -394,18 +410,17 @@ def _norms(policies: Mapping[str, DistrictPolicy]) -> pl.DataFrame:
 
 def _matched(served: pl.DataFrame, free: pl.DataFrame, rules: pl.DataFrame) -> pl.DataFrame:
     """Matched comparison of each effect: pairs, their difference before, plain or adjusted difference after."""
-    cells = served.select(*EFFECT, "grade").unique().sort(*EFFECT, "grade", nulls_last=True).with_row_index("cell")
     own = [*EFFECT, "grade"]
+    cells = served.select(*own, "field").unique().sort(own, nulls_last=True).with_row_index("cell")
     treated = (
         served.filter(pl.col("deviation") > 0)
         .join(cells, on=own, nulls_equal=True)
         .join(rules.select("district_id", "caliper"), on="district_id")
         .select("cell", key="subject_key", score="before", reach=pl.col("caliper") * pl.col("deviation"))
     )
-    pool = free.join(cells.filter(pl.col("grade").is_not_null()), on=FIELD).select(
-        "cell", key="subject_key", score="before"
-    )
-    after = free.select(*YEAR, "measure", *SPAN, key_pool="subject_key", before_pool="before", after_pool="after")
+    known = cells.filter(pl.col("grade").is_not_null()).select("cell", "field")
+    pool = free.select("field", key="subject_key", score="before").join(known, on="field").drop("field")
+    after = free.select("field", key_pool="subject_key", before_pool="before", after_pool="after")
     pairs = (
         nearest_pairs(treated, pool)
         .join(cells, on="cell")
@@ -414,7 +429,7 @@ def _matched(served: pl.DataFrame, free: pl.DataFrame, rules: pl.DataFrame) -> p
             on=[*own, "key"],
             nulls_equal=True,
         )
-        .join(after, on=[*YEAR, "measure", *SPAN, "key_pool"])
+        .join(after, on=["field", "key_pool"])
     )
     return hedges_g(pairs, EFFECT, ("grade",))
 
@@ -426,8 +441,8 @@ def _at_the_cut(tested: pl.DataFrame, served: pl.DataFrame, rules: pl.DataFrame)
     smaller of the served below it and the unserved above it: where few are below, the others alone would make it
     look followed. Scores after are in standard deviations of their grade; below less above; a local line each side.
     """
-    offered = [*EFFECT, "grade", "tested_at"]
-    mine = served.select(*EFFECT, "subject_key", is_served=pl.lit(value=True))
+    effects = served.select(EFFECT).unique().with_row_index("effect")
+    mine = served.join(effects, on=EFFECT, nulls_equal=True)
     is_tier_3 = pl.col("tier") == 3
     is_below = (
         pl.when(is_tier_3)
@@ -435,35 +450,42 @@ def _at_the_cut(tested: pl.DataFrame, served: pl.DataFrame, rules: pl.DataFrame)
         .otherwise(pl.col("need_level").is_in(["tier_2", "tier_3"]))
     )
     rows = (
-        tested.filter(pl.col("need_level").is_not_null())
+        tested.lazy()
+        .filter(pl.col("need_level").is_not_null())
         .rename({"school_id": "tested_at"})
-        .join(served.select(offered).unique(), on=[*FIELD, "tested_at"], nulls_equal=True)
-        .join(mine, on=[*EFFECT, "subject_key"], how="left", nulls_equal=True)
-        .join(rules.select("district_id", "cut_bandwidth"), on="district_id")
-        .with_columns(
+        .join(
+            mine.lazy().select("effect", "tier", "field", "tested_at").unique(),
+            on=["field", "tested_at"],
+            nulls_equal=True,
+        )
+        .join(mine.lazy().select("effect", "gap", is_served=pl.lit(value=True)), on=["effect", "gap"], how="left")
+        .join(rules.lazy().select("district_id", "cut_bandwidth"), on="district_id")
+        .select(
+            *("effect", "subject_key", "cut_bandwidth"),
             pl.col("is_served").fill_null(value=False),
             is_below=is_below,
             x=(pl.col("before") - pl.when(is_tier_3).then("cut_3").otherwise("cut_2")) / pl.col("deviation"),
             y=(pl.col("after") - pl.col("mean_after")) / pl.col("deviation_after"),
         )
-        .sort(*EFFECT, "x", "y", "subject_key", nulls_last=True)
+        .collect()
     )
-    follows = rows.group_by(EFFECT, maintain_order=True).agg(
+    follows = rows.group_by("effect").agg(
         follows_cut_share=pl.min_horizontal(
             pl.col("is_served").filter("is_below").mean(), (~pl.col("is_served")).filter(~pl.col("is_below")).mean()
         )
     )
-    close = rows.filter((pl.col("x").abs() <= pl.col("cut_bandwidth")) & pl.col("y").is_finite())
-    sides = _line_at_zero(close, [*EFFECT, "is_below"])
+    is_close = (pl.col("x").abs() <= pl.col("cut_bandwidth")) & pl.col("y").is_finite()
+    close = rows.filter(is_close).sort("effect", "x", "y", "subject_key")
+    sides = _line_at_zero(close, ["effect", "is_below"])
     below, above = (sides.filter(pl.col("is_below") == side).drop("is_below") for side in (True, False))
-    jump = below.join(above, on=EFFECT, suffix="_above", nulls_equal=True).select(
-        *EFFECT,
+    jump = below.join(above, on="effect", suffix="_above").select(
+        "effect",
         cut_students=pl.col("n") + pl.col("n_above"),
         cut_side_students=pl.min_horizontal("n", "n_above"),
         cut_effect=pl.col("height") - pl.col("height_above"),
         cut_effect_standard_error=(pl.col("variance") + pl.col("variance_above")).sqrt(),
     )
-    return follows.join(jump, on=EFFECT, how="left", nulls_equal=True)
+    return effects.join(follows.join(jump, on="effect", how="left"), on="effect").drop("effect")
 
 
 def _line_at_zero(rows: pl.DataFrame, by: Sequence[str]) -> pl.DataFrame:

@@ -8,13 +8,12 @@ from schemas.contract import columns
 from schemas.policy import DistrictPolicy
 from schemas.projections import ClassTopic
 from transforms.classes import CLASS, WINDOW, reaches, with_rules
-from transforms.cuts import with_grade
 from transforms.intervals import jeffreys, p_above
 from transforms.persistence import CANNOT_SAY
 
 KEY = [*CLASS, "measure"]
 _STUDENT = [*WINDOW, "subject_key"]
-_CASE = [*WINDOW, "measure", "grade", "strand"]
+_CASE = [*WINDOW, "measure", "grade"]
 _SEPARATOR = "; "
 
 
@@ -39,16 +38,15 @@ def class_topics(
     Returns:
         ``ClassTopic`` rows without ``input_id``; a strand nobody's need is known in makes none.
     """
-    is_out = pl.any_horizontal(pl.col("is_mobile", "is_alternate_assessment").fill_null(value=False))
-    members = memberships.filter(pl.col("class_id").is_not_null(), ~is_out)
+    classes = decisions.select(*KEY, "school_id", "grade", "enrolled", "level").with_row_index("class").cache()
     counts = (
-        strand_needs(screening, memberships, policies)
+        _strand_needs(screening, memberships, classes, policies)
         .filter(pl.col("is_in_need").is_not_null())
-        .join(members.select(*_STUDENT, "class_id"), on=_STUDENT)
-        .group_by(*KEY, "strand")
+        .group_by("class", "strand")
         .agg(tested=pl.len().cast(pl.Int64), in_need=pl.col("is_in_need").sum().cast(pl.Int64))
-        .join(decisions.select(*KEY, "school_id", "grade", "enrolled", "level"), on=KEY)
-        .collect(engine="streaming")
+        .join(classes, on="class")
+        .with_columns(pl.col("strand").cast(pl.String))
+        .collect()
     )
     rows = with_rules(counts, policies)
     low, high = jeffreys(rows["in_need"], rows["tested"])
@@ -110,52 +108,79 @@ def with_topics(decisions: pl.DataFrame, topics: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def strand_needs(
-    screening: pl.LazyFrame, memberships: pl.LazyFrame, policies: Mapping[str, DistrictPolicy]
+def _strand_needs(
+    screening: pl.LazyFrame, memberships: pl.LazyFrame, classes: pl.LazyFrame, policies: Mapping[str, DistrictPolicy]
 ) -> pl.LazyFrame:
-    """Whether each student is in need in each strand of the chosen test, by the first rule that fits.
+    """Whether each chosen test shows need in each of its strands, by the first rule that fits.
 
     A score cut needs the strand's score, else the vendor's label of the strand decides; a label no rule names, or
     none, leaves null. A strand named twice in a test counts once, as the vendor names it first.
 
     Args:
         screening: ``ScreeningResult`` rows.
-        memberships: ``ClassMembership`` rows; give the grade where the test has none, and the day for the rule.
+        memberships: ``ClassMembership`` rows; say who counts, the grade where the test has none, and the day.
+        classes: `KEY` and the number of the `class`.
         policies: Policy of each district.
 
     Returns:
-        One row per student, window, measure and strand: these, and `is_in_need`.
+        One row per test of a class and strand: `class`, `strand` and `is_in_need`.
     """
-    chosen = screening.filter("is_chosen", pl.col("benchmark_window").is_not_null(), pl.col("strands").list.len() > 0)
-    strands = (
-        with_grade(chosen, memberships)
+    # Strands make many rows: a number stands for the test, its class and what decides its rule.
+    tests = (
+        screening.filter("is_chosen", pl.col("benchmark_window").is_not_null(), pl.col("strands").list.len() > 0)
         .select(*_STUDENT, "measure", "grade", "strands")
+        .with_row_index("test")
+        .cache()
+    )
+    placed = _placed(tests.drop("strands"), memberships, classes).cache()
+    days = memberships.group_by(WINDOW).agg(reference_on=pl.col("reference_on").min())
+    cases = placed.select(_CASE).unique().join(days, on=WINDOW, how="left").with_row_index("case").cache()
+    strands = (
+        tests.select("test", "strands")
         .explode("strands")
         .unnest("strands")
-        .with_columns(pl.col("strand").str.strip_chars(), label=pl.col("label").str.strip_chars().str.to_lowercase())
+        .select(
+            *("test", "score"),
+            strand=pl.col("strand").str.strip_chars().cast(pl.Categorical),
+            label=pl.col("label").cast(pl.Categorical),
+        )
         .filter(pl.col("strand").is_not_null())
-        .unique([*_STUDENT, "measure", "strand"], keep="first", maintain_order=True)
+        .unique(["test", "strand"], keep="first", maintain_order=True)
+        .join(placed.join(cases, on=_CASE, nulls_equal=True).select("test", "class", "case"), on="test")
+        .cache()
     )
-    days = memberships.group_by(WINDOW).agg(reference_on=pl.col("reference_on").min())
-    cases = strands.select(_CASE).unique().join(days, on=WINDOW, how="left")
     rules, labels = _rules(policies)
+    name = pl.col("strand").cast(pl.String).str.to_lowercase()
     fits = (
         ((pl.col("grades").list.len() == 0) | pl.col("grades").list.contains(pl.col("grade")))
-        & ((pl.col("names").list.len() == 0) | pl.col("names").list.contains(pl.col("strand").str.to_lowercase()))
+        & ((pl.col("names").list.len() == 0) | pl.col("names").list.contains(name))
         & (pl.col("valid_from") <= pl.col("reference_on")).fill_null(True)
     )
+    said = ["case", "strand", "label"]
     in_force = (
-        cases.join(rules, on=["district_id", "measure"])
+        strands.select(said)
+        .unique()
+        .join(cases, on="case")
+        .join(rules, on=["district_id", "measure"])
         .filter(fits.fill_null(value=False))
         .sort("rule_order")
-        .unique(_CASE, keep="first", maintain_order=True)
-        .select(*_CASE, "rule_order", "below")
+        .unique(said, keep="first", maintain_order=True)
+        .with_columns(vendor_label=pl.col("label").cast(pl.String).str.strip_chars().str.to_lowercase())
+        .join(labels, on=["district_id", "rule_order", "vendor_label"], how="left")
+        .select(*said, "below", "is_label_need")
     )
     by_score = pl.when(pl.col("below").is_not_null()).then(pl.col("score") < pl.col("below")).otherwise("is_label_need")
+    return strands.join(in_force, on=said, nulls_equal=True).select("class", "strand", is_in_need=by_score)
+
+
+def _placed(tests: pl.LazyFrame, memberships: pl.LazyFrame, classes: pl.LazyFrame) -> pl.LazyFrame:
+    """Of the tests those of members who count in a class: `test`, `class` and `_CASE`."""
+    is_out = pl.any_horizontal(pl.col("is_mobile", "is_alternate_assessment").fill_null(value=False))
+    members = memberships.filter(pl.col("class_id").is_not_null(), ~is_out)
     return (
-        strands.join(in_force, on=_CASE, nulls_equal=True)
-        .join(labels, on=["district_id", "rule_order", "label"], how="left")
-        .select(*_STUDENT, "measure", "strand", is_in_need=by_score)
+        tests.join(members.select(*_STUDENT, "class_id", member_grade="grade"), on=_STUDENT)
+        .join(classes.select(*KEY, "class"), on=KEY)
+        .select("test", "class", *WINDOW, "measure", grade=pl.coalesce("grade", "member_grade"))
     )
 
 
@@ -200,7 +225,7 @@ def _rules(policies: Mapping[str, DistrictPolicy]) -> tuple[pl.LazyFrame, pl.Laz
             schema={
                 "district_id": pl.String,
                 "rule_order": pl.Int32,
-                "label": pl.String,
+                "vendor_label": pl.String,
                 "is_label_need": pl.Boolean,
             },
             orient="row",
