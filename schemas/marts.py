@@ -243,6 +243,9 @@ class ResponderSummary(Mart):
     responder_share: pl.Float64 = field("Adequate of concluded; null where withheld.")
     interval_low: pl.Float64 = field("Lower end of its 95 % Jeffreys interval.")
     interval_high: pl.Float64 = field("Upper end of its 95 % Jeffreys interval.")
+    shrunk_share: pl.Float64 = field(
+        "The rate drawn to those beside it, the more the fewer are concluded; null where withheld or alone."
+    )
     ended_share: pl.Float64 = field(
         "Adequate of all ended outcomes, with a conclusion or without: the least it can be."
     )

@@ -479,6 +479,12 @@ class ResponderRate(Projection):
     responder_share: pl.Float64 = field("Adequate of concluded; null where nothing is concluded.")
     interval_low: pl.Float64 = field("Lower end of its 95 % Jeffreys interval.")
     interval_high: pl.Float64 = field("Upper end of its 95 % Jeffreys interval.")
+    shrunk_share: pl.Float64 = field(
+        "The rate drawn to those beside it, the more the fewer are concluded; null where it stands alone."
+    )
+    shrunk_by: pl.String = field(
+        "one_level: a prior fitted to them; pooled: their rate with the weight of 10 students."
+    )
     ended_share: pl.Float64 = field(
         "Adequate of all ended outcomes, with a conclusion or without: the least it can be."
     )

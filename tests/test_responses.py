@@ -1,5 +1,8 @@
 """Responder rates and the grades of students."""
 
+import json
+from pathlib import Path
+
 import polars as pl
 import pytest
 from hypothesis import given, settings
@@ -10,8 +13,9 @@ from schemas.policy import DistrictPolicy, ResponseRule
 from schemas.projections import RESPONSES, ClassMembership, Cycle, CycleOutcome, NeedLevel, ResponderRate
 from tests.made_classes import frame
 from transforms.intervals import jeffreys
-from transforms.responses import grades_of, responder_rates
+from transforms.responses import RATE, _shrunk, grades_of, responder_rates
 
+VECTOR_10 = json.loads((Path(__file__).parent / "data" / "vectors" / "10_beta_binomial.json").read_text("utf-8"))
 YEAR = {"district_id": "d1", "school_year": "2026", "school_id": "s1"}
 POLICIES = {"d1": DistrictPolicy(time_zone="America/Denver")}
 
@@ -156,3 +160,33 @@ def test_the_grade_of_a_student_is_the_rosters_and_else_the_tests():
     needs = [row("ana", "fall", "5"), row("ben", "spring", "3"), row("ben", "winter", "2"), row("cid", "fall", None)]
     got = grades_of(frame(members, ClassMembership).collect(), frame(needs, NeedLevel).collect())
     assert got.select("subject_key", "grade").rows() == [("ana", "4"), ("ben", "2")]
+
+
+# Rates drawn to one another
+
+
+def shrunk(counts):
+    """`_shrunk` of interventions with these adequate and concluded outcomes, by name."""
+    rows = pl.DataFrame(
+        [("d1", "2026", "intervention", f"i{place:02}", 2, y, n) for place, (y, n) in enumerate(counts)],
+        schema=dict(zip((*RATE, "adequate", "concluded"), (*[pl.String] * 4, pl.Int8, *[pl.Int64] * 2), strict=True)),
+        orient="row",
+    )
+    return _shrunk(rows.sample(fraction=1, shuffle=True, seed=3)).sort("name")
+
+
+def test_few_rates_are_drawn_to_their_own_pool_and_a_single_one_to_nothing():
+    told = shrunk([(2, 10), (40, 60), (0, 0)])
+    assert told["name"].to_list() == ["i00", "i01"]
+    assert told["shrunk_by"].to_list() == ["pooled"] * 2
+    pool = 42 / 70
+    assert told["shrunk_share"].to_list() == pytest.approx([(10 * pool + 2) / 20, (10 * pool + 40) / 70], abs=1e-9)
+    assert shrunk([(2, 10)]).is_empty()
+
+
+def test_many_rates_stand_on_the_prior_fitted_to_them():
+    y, n = (VECTOR_10["y"], VECTOR_10["n"])
+    told = shrunk(list(zip(y, n, strict=True)))
+    assert set(told["shrunk_by"]) == {"one_level"}
+    wanted = [each["shrunk_mean"] for each in VECTOR_10["classes"]]
+    assert told["shrunk_share"].to_list() == pytest.approx(wanted, abs=1e-5)

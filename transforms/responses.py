@@ -8,11 +8,15 @@ import polars as pl
 from schemas.contract import conform
 from schemas.policy import DistrictPolicy, ResponseRule
 from schemas.projections import CONCLUSIONS, ResponderRate
+from transforms.class_priors import CLASSES_TO_FIT, POOLED_STRENGTH
 from transforms.intervals import jeffreys
+from transforms.priors import fit
 
 YEAR = ("district_id", "school_year")
 CYCLE = (*YEAR, "school_id", "cycle_id")
 RATE = (*YEAR, "kind", "name", "tier")
+BESIDE = (*YEAR, "kind", "tier")
+"""Rates that are drawn to one another."""
 UNDECIDED = ("open", "overdue")
 WITHOUT = ("dose_unknown", "insufficient_dose", "insufficient_data")
 
@@ -94,6 +98,7 @@ def responder_rates(
             responder_share=_share(pl.col("adequate"), pl.col("concluded")),
             ended_share=_share(pl.col("adequate"), pl.col("ended")),
         )
+        .join(_shrunk(rows), on=RATE, how="left", nulls_equal=True)
         .join(rules, on="district_id", how="left")
         .join(_progression(policies), on=["district_id", "kind", "name"], how="left")
         .with_columns(
@@ -102,6 +107,28 @@ def responder_rates(
         )
     )
     return conform(made.lazy(), ResponderRate).drop("input_id").sort(RATE, nulls_last=True).collect()
+
+
+def _shrunk(rows: pl.DataFrame) -> pl.DataFrame:
+    """Rates drawn to those of the same district, year, kind and tier by empirical Bayes (METHOD 2.5, 3.3)."""
+    told = (
+        rows.filter(pl.col("concluded") > 0, pl.col("name").is_not_null())
+        .filter(pl.len().over(BESIDE) > 1)
+        .sort(*BESIDE, "name", nulls_last=True)
+        .with_columns(group=pl.struct(BESIDE).rle_id())
+    )
+    y, n, group = (told[name].to_numpy() for name in ("adequate", "concluded", "group"))
+    begins = np.flatnonzero(np.diff(group, prepend=-1))
+    prior, sizes = fit(y, n, begins), np.diff(np.append(begins, len(told)))
+    pooled = np.add.reduceat(y, begins) / np.add.reduceat(n, begins) if len(begins) else np.empty(0)
+    is_fitted = sizes >= CLASSES_TO_FIT
+    mean = np.repeat(np.where(is_fitted, prior.mean, pooled), sizes)
+    strength = np.repeat(np.where(is_fitted, prior.strength, POOLED_STRENGTH), sizes)
+    return told.select(
+        *RATE,
+        shrunk_share=pl.Series(np.round((mean * strength + y) / (strength + n), 9)),
+        shrunk_by=pl.Series(np.where(np.repeat(is_fitted, sizes), "one_level", "pooled"), dtype=pl.String),
+    )
 
 
 def _named(cycles: pl.LazyFrame, kind: str) -> pl.LazyFrame:

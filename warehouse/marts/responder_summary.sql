@@ -18,6 +18,7 @@ select
     case when withheld_reason is null then responder_share end as responder_share,
     case when withheld_reason is null then interval_low end as interval_low,
     case when withheld_reason is null then interval_high end as interval_high,
+    case when withheld_reason is null then shrunk_share end as shrunk_share,
     case when withheld_reason is null then ended_share end as ended_share,
     is_comparable,
     withheld_reason
