@@ -133,9 +133,7 @@ def counted_tests(memberships: pl.LazyFrame, needs: pl.LazyFrame) -> pl.LazyFram
     """Tests that count in a class: those whose need the rule can tell, of members who are counted."""
     is_out = pl.any_horizontal(pl.col("is_mobile", "is_alternate_assessment").fill_null(value=False))
     members = memberships.filter(pl.col("class_id").is_not_null(), pl.col("school_id").is_not_null(), ~is_out)
-    return members.join(
-        needs.filter(pl.col("is_in_need").is_not_null()), on=[*WINDOW, "subject_key"], suffix="_tested"
-    )
+    return members.join(needs.filter(pl.col("is_in_need").is_not_null()), on=[*WINDOW, "subject_key"], suffix="_tested")
 
 
 def class_sensitivity(memberships: pl.LazyFrame, needs: pl.LazyFrame, rows: pl.DataFrame) -> pl.DataFrame:
@@ -154,21 +152,22 @@ def class_sensitivity(memberships: pl.LazyFrame, needs: pl.LazyFrame, rows: pl.D
         `p_above_with_error`, the probability that the true share is strictly above tau.
     """
     key = [*CLASS, "measure"]
-    has_error = pl.col("probability_basis").is_in(WITH_ERROR).any().over(key)
-    asked = rows.select(*key, least=pl.col("tested") * pl.col("tau_parts") // pl.col("tau_of") + 1)
+    has_error = pl.col("probability_basis").is_in(WITH_ERROR).any().over("class")
+    least = pl.col("tested") * pl.col("tau_parts") // pl.col("tau_of") + 1
+    asked = rows.select(*key, least=least).with_row_index("class")
     tests = (
         counted_tests(memberships, needs)
-        .with_columns(is_known=has_error & pl.col("p_class_need").is_not_null().all().over(key))
-        .select(*key, "is_known", "p_class_need")
+        .select(*key, "probability_basis", "p_class_need")
+        .join(asked.lazy(), on=key)
+        .with_columns(is_known=has_error & pl.col("p_class_need").is_not_null().all().over("class"))
+        .select("class", "least", "is_known", "p_class_need")
         .collect(engine="streaming")
-        .join(asked, on=key)
     )
-    found = at_least(tests.filter("is_known"), key, "p_class_need", "least")
+    found = at_least(tests.filter("is_known"), ["class"], "p_class_need", "least")
     return (
-        tests.select(key)
-        .unique()
+        asked.join(tests, on="class", how="semi")
         .sort(key)
-        .join(found, on=key, how="left", maintain_order="left")
+        .join(found, on="class", how="left", maintain_order="left")
         .select(*key, expected_in_need="expected", p_above_with_error="p_at_least")
     )
 
@@ -181,12 +180,16 @@ def count_classes(memberships: pl.LazyFrame, needs: pl.LazyFrame) -> pl.LazyFram
             pl.col("is_mobile").fill_null(value=False) | pl.col("is_alternate_assessment").fill_null(value=False)
         ),
     )
-    results = counted_tests(memberships, needs).group_by(*CLASS, "measure").agg(
-        tested=pl.len().cast(pl.Int64),
-        in_need=pl.col("is_in_need").sum().cast(pl.Int64),
-        recommended=pl.col("need_level").is_in(RECOMMENDED).sum().cast(pl.Int64),
-        median_percentile=pl.col("percentile").median(),
-        median_score=pl.col("score").median(),
+    results = (
+        counted_tests(memberships, needs)
+        .group_by(*CLASS, "measure")
+        .agg(
+            tested=pl.len().cast(pl.Int64),
+            in_need=pl.col("is_in_need").sum().cast(pl.Int64),
+            recommended=pl.col("need_level").is_in(RECOMMENDED).sum().cast(pl.Int64),
+            median_percentile=pl.col("percentile").median(),
+            median_score=pl.col("score").median(),
+        )
     )
     return (
         describe_classes(members)
