@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 N ?= 100000
 
-.PHONY: demo test lint types imports unit damage bench bench-classes docs ui clean
+.PHONY: demo test lint types imports unit damage bench bench-classes validation docs ui clean
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -41,6 +41,12 @@ bench: bench-classes
 
 bench-classes: $(VENV)/.installed
 	$(BIN)/python -m benchmarks.classes
+
+# The study's data are an extra: everything else works without them.
+validation: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,validation]'
+	$(BIN)/python -m benchmarks.validation
+	$(BIN)/pytest tests/test_validation.py -m 'slow or not slow'
 
 ui: $(VENV)/.installed
 	$(BIN)/tierline ui

@@ -1,6 +1,7 @@
 """Log to projections: which district-years changed, their tables computed in one columnar pass, what that found."""
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime
 from importlib.metadata import version
@@ -46,6 +47,8 @@ from warehouse.projections import DistrictState, Projections
 
 RULES_VERSION = "2"
 """Raised whenever a rule changes what it says of the same facts: everything is then computed again."""
+WRITERS = 3
+"""Tables written at once."""
 MOST_FACTS = 4_000_000
 """Facts computed together; more districts than this holds are taken in chunks."""
 _SCREENING = ("screening",)
@@ -166,10 +169,10 @@ class _Refresh:
         hashes = fingerprints(facts).filter(pl.col("school_year") != ALL_YEARS)
         states = self.projections.partitions.scan(district_id=self.districts).collect()
         years = pl.concat([hashes["school_year"], states["school_year"]]).unique().sort().to_list()
+        of_year = _by_year(facts)
         for year in years if school_year is None else sorted({school_year} & set(years)):
-            here = pl.col("school_year") == year
-            own = {family: rows.filter(here) for family, rows in facts.items()}
-            states = self._year(year, own, hashes.filter(here), states)
+            own = {family: parts.pop((year,), none) for family, (none, parts) in of_year.items()}
+            states = self._year(year, own, hashes.filter(pl.col("school_year") == year), states)
         self.projections.partitions.replace(states, [(district,) for district in self.districts])
 
     def _year(
@@ -188,7 +191,7 @@ class _Refresh:
         if stale.is_empty():
             return states
         shaped, good = self._compute(facts, plans, (placements, classes), inputs, stale)
-        done = []
+        done, writes = [], []
         for contract in PROJECTIONS:
             touched = pl.concat(
                 [
@@ -201,9 +204,11 @@ class _Refresh:
             rows = shaped[contract]
             if written.height < stale.height:
                 rows = rows.join(written, on=PARTITION, how="semi", maintain_order="left")
-            self.projections.replace(contract, rows, written.sort(PARTITION).rows())
+            writes.append((contract, rows, written.sort(PARTITION).rows()))
             done.append(written.with_columns(projection=pl.lit(table_name(contract))))
             self.report.rows[table_name(contract)] = self.report.rows.get(table_name(contract), 0) + rows.height
+        with ThreadPoolExecutor(WRITERS) as pool:  # every projection is a table of its own
+            list(pool.map(lambda each: self.projections.replace(*each), writes))
         self.report.updated += good.rows()
         self.report.quality = pl.concat([self.report.quality, shaped[QualityResult]])
         key = [*PARTITION, "projection"]
@@ -238,6 +243,15 @@ class _Refresh:
         """``TierPlacement`` rows of the year before, of districts whose school year can be told from it."""
         years = [str(int(year) - 1)] if year.isdecimal() else []
         return self.projections.read(TierPlacement, self.districts, years).collect()
+
+
+def _by_year(facts: dict[str, pl.DataFrame]) -> dict[str, tuple[pl.DataFrame, dict[tuple[object, ...], pl.DataFrame]]]:
+    """Each family's empty table and its rows by school year; the tables given are let go one by one."""
+    parts = {}
+    for family in list(facts):
+        rows = facts.pop(family).drop("content_hash")
+        parts[family] = rows.clear(), rows.partition_by("school_year", as_dict=True)
+    return parts
 
 
 def _hash(rows: pl.DataFrame) -> pl.DataFrame:

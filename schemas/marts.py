@@ -25,7 +25,10 @@ class ClassroomFlag(Mart):
     grade: pl.String = field("Grade of most members.")
     section_type: pl.String = field("regular, remedial or advanced.")
     level: pl.String = field("Level of the answer.", isin=LEVELS, nullable=False)
-    reason: pl.String = field("Why, in words and numbers.", nullable=False)
+    reason: pl.String = field("Why, in a sentence or two with the numbers.", nullable=False)
+    context: pl.String = field(
+        "What stands beside it: both counts, what came with the students, what persists, topics.", nullable=False
+    )
     reason_code: pl.String = field("Code of the rule that decided.", nullable=False)
     enrolled: pl.Int64 = field("Members on the reference date less mobile and alternate-assessment students.")
     tested: pl.Int64 = field("Of these, with a valid test that the rule can judge.")

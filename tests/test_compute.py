@@ -3,13 +3,13 @@
 from datetime import date
 
 import polars as pl
-from reference_cycles import DISTRICT, attended, closed, facts, held, joined, opened, probe, scheduled
 
 from pipelines.compute import compute
 from schemas.contract import empty
 from schemas.events import FAMILIES
 from schemas.policy import CycleRule, DistrictPolicy
 from schemas.projections import Cycle, CycleOutcome, InterventionEffect, Progress, ResponderRate
+from tests.reference_cycles import DISTRICT, attended, closed, facts, held, joined, opened, probe, scheduled
 from transforms.policies import Span
 
 GOAL = {"baseline": 10.0, "goal_score": 22.0}

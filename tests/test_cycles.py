@@ -10,7 +10,11 @@ import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from reference_cycles import (
+
+from schemas.contract import Contract, broken_rules, columns
+from schemas.policy import CycleRule, DistrictPolicy
+from schemas.projections import Cycle, CycleOutcome, Progress
+from tests.reference_cycles import (
     POLICIES,
     attended,
     cancelled,
@@ -28,10 +32,6 @@ from reference_cycles import (
     scheduled,
     tutored,
 )
-
-from schemas.contract import Contract, broken_rules, columns
-from schemas.policy import CycleRule, DistrictPolicy
-from schemas.projections import Cycle, CycleOutcome, Progress
 from transforms.cycles import CycleTables, cycle_findings, cycle_outcomes, cycle_tables, cycles, peer_slopes, progress
 
 VECTORS = json.loads((Path(__file__).parent / "data/vectors/07_cycle_outcome.json").read_text())["cases"]

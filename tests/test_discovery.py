@@ -3,16 +3,13 @@
 import json
 from pathlib import Path
 
-import numpy as np
 import polars as pl
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from transforms import priors
 from transforms.discovery import believed, discovered
-from transforms.priors import ClassCounts
 
 TEN = json.loads((Path(__file__).parent / "data" / "vectors" / "10_beta_binomial.json").read_text())
 CHANCES = st.lists(st.sampled_from([0.0, 0.2, 0.5, 0.8, 0.85, 0.9, 0.95, 0.99, 1.0, None]), max_size=12)
@@ -65,24 +62,3 @@ def test_families_do_not_see_each_other_and_each_has_its_share():
 @pytest.mark.parametrize("rule", [believed, discovered])
 def test_no_findings_are_none(rule):
     assert rule(family([]), "chance", ["of"], "share").to_list() == []
-
-
-def test_simulated_districts_have_the_false_flags_and_power_of_the_method():
-    """METHOD 3.4, row 1: 300 districts of 40 classes of 16 to 28, rates Beta(2.4, 9.6)."""
-    rng = np.random.default_rng(20260701)
-    districts, classes = 300, 40
-    rate = rng.beta(2.4, 9.6, districts * classes)
-    n = rng.integers(16, 29, rate.size)
-    y = rng.binomial(n, rate)
-    of = np.repeat(np.arange(districts), classes)
-    fitted = priors.fit(y, n, np.arange(0, rate.size, classes))
-    counts = ClassCounts(y, n, n, n // 5, np.full(rate.size, 0.2))
-    chance = priors.posterior(counts, fitted.mean[of], fitted.strength[of]).p_above
-    rows = pl.DataFrame({"of": of, "chance": chance, "tail": stats.binom.sf(y - 1, n, 0.2)})
-    rows = rows.with_columns(share=pl.lit(0.10))
-    own = 5 * y > n
-    flagged = believed(rows, "chance", ["of"], "share").to_numpy() & (chance >= 0.80) & own
-    by_tail = discovered(rows, "tail", ["of"], "share").to_numpy()
-    for found, false_share, power in ((own, 0.220, 0.76), (flagged, 0.074, 0.42), (by_tail, 0.003, 0.12)):
-        assert (found & (rate <= 0.2)).sum() / found.sum() == pytest.approx(false_share, abs=0.03)
-        assert (found & (rate > 0.2)).sum() / (rate > 0.2).sum() == pytest.approx(power, abs=0.03)

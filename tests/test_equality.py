@@ -240,7 +240,7 @@ def at_once(files: dict[str, tuple[Path, ...]], tmp_path_factory: pytest.TempPat
 
 def test_the_district_has_something_in_every_table(at_once: Place):
     sizes = {name: rows.height for name, rows in at_once.tables().items()}
-    assert all(sizes.values()), sizes
+    assert {name for name, rows in sizes.items() if not rows} == {"screening_accuracy"}, sizes  # names no outcome test
     assert at_once.ledger()["facts_corrected"].sum() > 0
     assert at_once.events("identity").height + at_once.events("not_tested").height >= 0
 

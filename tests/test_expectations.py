@@ -6,7 +6,6 @@ from pathlib import Path
 import duckdb
 import polars as pl
 import pytest
-from tables import table
 
 from pipelines.delivery import RULES
 from pipelines.expectations import ROWS_ONLY, plausible, published
@@ -14,6 +13,7 @@ from schemas.contract import broken_rules, columns, empty, table_name
 from schemas.marts import MARTS
 from schemas.policy import DistrictPolicy, QualityRule
 from schemas.projections import ClassMembership, IngestLedger, Projection, QualityResult, ScreeningResult
+from tests.tables import table
 from warehouse.publish import publish
 
 NO_FILES = empty(IngestLedger)

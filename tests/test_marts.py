@@ -152,7 +152,9 @@ def growth(**given):
 
 
 def reason(*growths, **given):
-    return mart(ClassroomFlag, class_decision=[decision(**given)], class_growth=list(growths))["reason"][0]
+    """The reason and what stands beside it, as they are read together."""
+    row = mart(ClassroomFlag, class_decision=[decision(**given)], class_growth=list(growths)).row(0, named=True)
+    return f"{row['reason']} {row['context']}".strip()
 
 
 def test_a_reason_says_the_numbers_the_interval_and_both_counts():

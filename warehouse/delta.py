@@ -20,7 +20,7 @@ from deltalake import (
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 from deltalake.schema import ArrayType, PrimitiveType, StructType
 
-from schemas.contract import Contract, columns, conform, summary, table_name
+from schemas.contract import Contract, columns, conform, nullable, summary, table_name
 
 STATISTICS = ("occurred_on", "export_at", "recorded_at", "benchmark_window", "measure")
 """Only these columns get statistics: ids and text must not stand in the transaction log (SEMANTICS 5.4)."""
@@ -64,10 +64,10 @@ class Table:
         self.storage_options = dict(storage_options or {})
 
     def delta(self) -> DeltaTable:
-        """The table as it stands now, created from its contract if it does not exist."""
+        """The table as it stands now: created from its contract, or given the columns that the contract has gained."""
         found = self._found()
         if found is not None:
-            return found
+            return self._grown(found)
         if "://" not in self.uri:
             Path(self.uri).mkdir(parents=True, exist_ok=True)
         kept = self._with_statistics
@@ -90,11 +90,44 @@ class Table:
     def _found(self) -> DeltaTable | None:
         """The table as it stands now: who only looks makes nothing."""
         try:
-            return DeltaTable(self.uri, storage_options=self.storage_options)
+            found = DeltaTable(self.uri, storage_options=self.storage_options)
         except TableNotFoundError:
             return None
         except DeltaError as error:
             raise StoreError(f"table {self.name}: cannot be read ({type(error).__name__})") from None
+        self._require_kin(found)
+        return found
+
+    def _require_kin(self, table: DeltaTable) -> None:
+        """A contract may gain columns that may be null, and lose columns; what rows hold keeps its type."""
+        stored = {each.name: each.type for each in table.schema().fields}
+        retyped = [each.name for each in self._schema.fields if stored.get(each.name, each.type) != each.type]
+        lacking = [name for name in columns(self.contract) if name not in stored]
+        required = [name for name in lacking if name not in nullable(self.contract)]
+        if retyped or required:
+            faults = [f"{name} has another type" for name in retyped] + [
+                f"{name} is new and may not be null" for name in required
+            ]
+            raise StoreError(
+                f"table {self.name}: another release wrote it, and it cannot become what the contract now says:"
+                f" {'; '.join(faults)}. Projections are computed anew once their folder is deleted; a log is used"
+                " with a release that knows its tables."
+            )
+
+    def _grown(self, table: DeltaTable) -> DeltaTable:
+        """The table with every column of the contract (SEMANTICS 3.1)."""
+        for _ in range(ATTEMPTS):
+            stored = {each.name for each in table.schema().fields}
+            gained = [each for each in self._schema.fields if each.name not in stored]
+            if not gained:
+                return table
+            try:
+                table.alter.add_columns(gained)
+            except CommitFailedError:
+                table.update_incremental()
+            except DeltaError as error:
+                raise StoreError(f"table {self.name}: cannot be given columns ({type(error).__name__})") from None
+        raise StoreError(f"table {self.name}: another writer kept changing it; run again")
 
     @property
     def _with_statistics(self) -> list[str]:
@@ -140,7 +173,7 @@ class Table:
         """
         table = self.delta()
         files = table.file_uris([(name, "=", value) for name, value in zip(self.partition_by, partition, strict=True)])
-        rows = _scan(files, columns(self.contract), self.storage_options).sort(order).collect()
+        rows = _scan(files, _stored(table), self.storage_options).sort(order).collect()
         try:
             # against the version that was read: rows that came since are a conflict, and never lost
             write_deltalake(
@@ -166,7 +199,12 @@ class Table:
         )
 
     def _write(self, table: DeltaTable, rows: pl.DataFrame, **options: object) -> None:
-        cast = conform(rows.lazy(), self.contract).collect()
+        lost = {name: dtype for name, dtype in _stored(table).items() if name not in columns(self.contract)}
+        cast = (
+            conform(rows.lazy(), self.contract)
+            .with_columns(pl.lit(None, dtype=dtype).alias(name) for name, dtype in lost.items())
+            .collect()
+        )
         last = ""
         for _ in range(ATTEMPTS):
             try:
@@ -210,6 +248,11 @@ class Table:
         }
 
 
+def _stored(table: DeltaTable) -> dict[str, pl.DataType]:
+    """Columns of the table itself, which may be more than its contract still has."""
+    return dict(pl.Schema(table.schema().to_arrow()))
+
+
 def _scan(uris: list[str], schema: Mapping[str, pl.DataType], storage_options: dict[str, str]) -> pl.LazyFrame:
     if not uris:
         return pl.LazyFrame(schema=schema)
@@ -219,6 +262,7 @@ def _scan(uris: list[str], schema: Mapping[str, pl.DataType], storage_options: d
         hive_partitioning=True,
         try_parse_hive_dates=False,
         missing_columns="insert",
+        extra_columns="ignore",
         schema=schema,
         hive_schema={name: pl.String() for name in schema if f"/{name}=" in uris[0]},
         storage_options=storage_options or None,

@@ -264,7 +264,9 @@ def _refresh(
         uris = [uri for uri in uris if _may_hold(uri, keys, changed)]
     if uris:
         read = "read_parquet(?, hive_partitioning = true, union_by_name = true, hive_types_autocast = false)"
-        _insert(connection, name, contract, f"select * from {read} as {table}{where}", uris)  # noqa: S608
+        # files of another release may have columns that the contract no longer has
+        known = f"columns(lambda each: each in ({', '.join(map(_text, columns(contract)))}))"
+        _insert(connection, name, contract, f"select {known} from {read} as {table}{where}", uris)  # noqa: S608
 
 
 def _may_hold(uri: str, keys: Sequence[str], changed: Collection[Partition]) -> bool:

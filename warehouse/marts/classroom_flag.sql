@@ -124,11 +124,11 @@ select
                 || ' (probability that the rate is above {}: {}): look at each student.',
                 section_type, threshold, p_class
             )
-    end
-    || if(
+    end as reason,
+    ltrim(if(
         tested > 0,
         format(
-            ' In need ({}): {}; recommended Tier 2-3 ({}): {}.',
+            'In need ({}): {}; recommended Tier 2-3 ({}): {}.',
             coalesce(need_cut, 'cut rule'), in_need, coalesce(recommended_cut, 'cut rule'), recommended
         ),
         ''
@@ -198,7 +198,7 @@ select
         tested > 0 and benchmark_window = 'fall',
         ' Fall results describe who arrived, not this year''s instruction.',
         ''
-    ) as reason,
+    )) as context,
     reason as reason_code,
     enrolled,
     tested,
