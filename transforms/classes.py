@@ -152,21 +152,22 @@ def class_sensitivity(memberships: pl.LazyFrame, needs: pl.LazyFrame, rows: pl.D
         `p_above_with_error`, the probability that the true share is strictly above tau.
     """
     key = [*CLASS, "measure"]
-    has_error = pl.col("probability_basis").is_in(WITH_ERROR).any().over(key)
-    asked = rows.select(*key, least=pl.col("tested") * pl.col("tau_parts") // pl.col("tau_of") + 1)
+    has_error = pl.col("probability_basis").is_in(WITH_ERROR).any().over("class")
+    least = pl.col("tested") * pl.col("tau_parts") // pl.col("tau_of") + 1
+    asked = rows.select(*key, least=least).with_row_index("class")
     tests = (
         counted_tests(memberships, needs)
-        .with_columns(is_known=has_error & pl.col("p_class_need").is_not_null().all().over(key))
-        .select(*key, "is_known", "p_class_need")
+        .select(*key, "probability_basis", "p_class_need")
+        .join(asked.lazy(), on=key)
+        .with_columns(is_known=has_error & pl.col("p_class_need").is_not_null().all().over("class"))
+        .select("class", "least", "is_known", "p_class_need")
         .collect(engine="streaming")
-        .join(asked, on=key)
     )
-    found = at_least(tests.filter("is_known"), key, "p_class_need", "least")
+    found = at_least(tests.filter("is_known"), ["class"], "p_class_need", "least")
     return (
-        tests.select(key)
-        .unique()
+        asked.join(tests, on="class", how="semi")
         .sort(key)
-        .join(found, on=key, how="left", maintain_order="left")
+        .join(found, on="class", how="left", maintain_order="left")
         .select(*key, expected_in_need="expected", p_above_with_error="p_at_least")
     )
 
