@@ -27,8 +27,9 @@ imports: $(VENV)/.installed
 	$(BIN)/lint-imports
 	DAGSTER_HOME=$(CURDIR) $(BIN)/dg check defs
 
+# Two processes for two cores: a process that uses both only waits for the other. Fixtures are made once per module.
 unit: $(VENV)/.installed
-	$(BIN)/pytest -n 2 --dist loadgroup
+	POLARS_MAX_THREADS=1 OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadscope --no-loadscope-reorder
 
 damage: $(VENV)/.installed
 	$(BIN)/pytest -m slow

@@ -28,8 +28,6 @@ from transforms.identity import winners
 from transforms.policies import Span
 from warehouse.projections import Projections
 
-pytestmark = pytest.mark.xdist_group("bitemporal")
-
 VECTOR = json.loads((Path(__file__).parent / "data/vectors/16_bitemporal.json").read_text("utf-8"))
 AFTER_THE_MERGE = "2025-12-05"
 RULED = {AFTER_THE_MERGE: {"X": {"y": 0, "n": 1, "roster": 2}}}

@@ -21,7 +21,7 @@ from transforms.classrooms import LEVEL_OF, class_decisions, evaluable_classes
 VECTORS = Path(__file__).parent / "data" / "vectors"
 FIXED = DistrictPolicy(time_zone="America/Denver", classes=ClassRule(prior="fixed"))
 ONE_LEVEL = DistrictPolicy(time_zone="America/Denver", classes=ClassRule(prior="one_level"))
-READ = settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+READ = settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 def decided(*classes, checks=None, policies=None):

@@ -19,8 +19,6 @@ from warehouse.home import Home
 from warehouse.projections import Projections
 from warehouse.publish import UnreadableWarehouse, ask
 
-pytestmark = pytest.mark.xdist_group("cli")
-
 HEADERS = Path(__file__).parent / "headers"
 ON_A_HOME = [
     ["run"],

@@ -741,7 +741,7 @@ def logs(draw: st.DrawFn) -> list[dict[str, Any]]:
     return rows
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=10, deadline=None)
 @given(st.lists(logs(), min_size=1, max_size=5), st.sampled_from([{}, {"assumed_minutes": 30, "probes_minimum": 3}]))
 def test_outcomes_are_those_of_the_slow_reference(many, numbers):
     """Each log is a district of its own; what they share is the run."""
@@ -824,7 +824,7 @@ def test_a_slope_above_the_peers_is_not_poor():
     ]
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(
     st.lists(st.lists(st.integers(0, 6), min_size=1, max_size=4), min_size=1, max_size=9),
     st.integers(1, 4),

@@ -7,8 +7,6 @@ import pytest
 
 from tests.homes import Place
 
-pytestmark = pytest.mark.xdist_group("damage")
-
 HEADER = (
     "TermName,SchoolName,StudentID,Student_StateID,Subject,TestType,TestName,TestStartDate,TestStartTime,TestRITScore,"
     "TestStandardError,TestPercentile,StudentLastName,StudentFirstName,StudentDateOfBirth,Grade"

@@ -20,8 +20,6 @@ from tests.homes import map_file, map_row
 from warehouse.home import Home
 from warehouse.publish import connect
 
-pytestmark = pytest.mark.xdist_group("district files")
-
 POLICY = 'time_zone = "America/Denver"\n'
 OWN = POLICY + "own_warehouse = true\n"
 DISTRICTS = ("north", "south", "yuma")

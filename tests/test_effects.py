@@ -112,7 +112,7 @@ def students(scores, name, cell="a"):
     return pl.DataFrame(rows, schema={"cell": pl.String, "score": pl.Float64, "key": pl.String}, orient="row")
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(
     st.lists(st.integers(0, 12), max_size=9),
     st.lists(st.integers(0, 12), max_size=12),

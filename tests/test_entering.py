@@ -19,7 +19,7 @@ from transforms.entering import class_growth
 
 VECTOR = json.loads((Path(__file__).parent / "data" / "vectors" / "12_entering_class.json").read_text())
 BANDS = {"T3": "tier_3", "T2": "tier_2", "WATCH": "watch", "T1": "none"}
-READ = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+READ = settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 def school_data(students, window="winter", district="d1"):

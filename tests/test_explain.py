@@ -14,8 +14,6 @@ from warehouse.home import Home
 from warehouse.log import Log, loaded
 from warehouse.projections import Projections
 
-pytestmark = pytest.mark.xdist_group("lived")
-
 
 @pytest.fixture(scope="session")
 def ids(lived: Lived) -> dict[str, set[str]]:

@@ -357,7 +357,7 @@ def test_excel_serials_are_days_in_a_workbook_alone():
 CELLS = ("", "1", "0", "x", "Math", "Science", "2026-09-01", "9/1/2026", "1900-01-01", "2027", "50", "101", "N/A*", "Y")
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(
     cells=st.lists(st.lists(st.sampled_from(CELLS), min_size=9, max_size=9), max_size=6),
     wide=st.booleans(),
@@ -369,7 +369,7 @@ def test_rows_and_facts_add_up_whatever_stands_in_the_cells(cells: list[list[str
     balance(parsed, len(lines))
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(data=st.data())
 @pytest.mark.parametrize("layout_id", ["nwea_map_assessment_results", "oneroster_enrollments", "fastbridge_amath"])
 def test_damaged_samples_add_up(layout_id: str, data: st.DataObject):

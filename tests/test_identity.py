@@ -33,7 +33,7 @@ def test_without_merges_nobody_is_renamed():
     assert winners(merges()).is_empty()
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(st.lists(st.tuples(st.sampled_from("abcdefgh"), st.sampled_from("abcdefgh")), max_size=10))
 def test_linked_keys_agree_with_a_plain_search(pairs):
     links: dict[str, set[str]] = {}

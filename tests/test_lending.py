@@ -17,8 +17,6 @@ from warehouse.log import Log
 from warehouse.projections import Projections
 from warehouse.vault import derived_keys
 
-pytestmark = pytest.mark.xdist_group("lending")
-
 DISTRICTS = ("d001", "d002", "d003", "d004")
 HOME = {"districts": 4, "students": 2400, "schools": 2}
 """In no grade has a district three schools, and in every grade the home has eight."""
@@ -78,6 +76,7 @@ def test_small_districts_stand_on_the_prior_of_their_home(together: Home):
     assert parameters["district_id"].min() == 4
 
 
+@pytest.mark.slow
 def test_one_by_one_and_together_give_the_same(loaded: Home, together: Home, tmp_path: Path):
     home = copied(loaded, tmp_path)
     updated = bring_up(home, *((each,) for each in reversed(DISTRICTS)))

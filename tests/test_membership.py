@@ -345,7 +345,7 @@ def small_rosters(draw) -> tuple[str, str, list[date]]:
 
 
 @given(small_rosters(), st.lists(DAY, max_size=8), st.randoms(use_true_random=False))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=12, deadline=None)
 def test_memberships_agree_with_the_slow_version_in_any_order(drawn, free, random):
     enrolments, described, days = drawn
     policy = POLICY.model_copy(update={"no_school_days": tuple(free)})

@@ -49,7 +49,7 @@ HISTORY = st.lists(st.tuples(st.sampled_from("km"), st.sampled_from("ab"), st.in
 """Sightings in the order in which they arrive."""
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(HISTORY, st.integers(0, 12), st.tuples(st.sampled_from("km"), st.sampled_from("ab"), st.integers(0, 5)))
 def test_what_stood_at_any_time_stands_after_packing(tmp_path_factory, history, packed_at, new):
     """Also where exports arrive out of order, before the packing and after it."""

@@ -201,7 +201,7 @@ def test_what_is_found_in_fall_describes_who_arrived():
 
 # Properties
 
-READ = settings(max_examples=60, deadline=None)
+READ = settings(max_examples=30, deadline=None)
 CLASSES = st.lists(
     st.tuples(
         st.sampled_from("abcd"),

@@ -61,7 +61,7 @@ def slow_tail(p: list[float], least: int) -> float:
     st.lists(st.tuples(st.lists(st.floats(0, 1), min_size=1, max_size=7), st.integers(-1, 8)), min_size=1, max_size=9),
     st.integers(0, 99),
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 def test_every_group_agrees_with_all_its_subsets_in_any_order_and_company(groups, seed):
     rows = pl.DataFrame(
         [(number, each, least) for number, (p, least) in enumerate(groups) for each in p],

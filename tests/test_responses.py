@@ -117,7 +117,7 @@ def test_no_cycles_are_no_rates():
     assert rates([], []).is_empty()
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(
     st.lists(
         st.tuples(

@@ -17,8 +17,6 @@ from warehouse.home import Home
 from warehouse.landing import discover, open_landed
 from warehouse.log import Log
 
-pytestmark = pytest.mark.xdist_group("lived")
-
 HEADERS = Path(__file__).parent / "headers"
 
 

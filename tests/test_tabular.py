@@ -408,7 +408,7 @@ objects = st.dictionaries(st.sampled_from("abc") | st.text(max_size=3), values, 
 
 
 @given(st.lists(objects, min_size=1, max_size=5))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 def test_a_line_reads_the_same_whatever_its_neighbours(records):
     lines = [json.dumps(record) for record in records]
     try:
@@ -436,7 +436,7 @@ printable = st.text(
     st.sampled_from([csv.QUOTE_MINIMAL, csv.QUOTE_ALL]),
     st.booleans(),
 )
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=60, deadline=None)
 def test_whatever_the_csv_module_writes_reads_back(rows, delimiter, line_end, quoting, has_mark):
     width = len(rows[0]) if rows else 2
     if any("\r" in cell for row in rows for cell in row):
@@ -464,7 +464,7 @@ codecs_mark = b"\xef\xbb\xbf"
 
 
 @given(st.randoms(use_true_random=False), st.binary(max_size=4), st.sampled_from(["csv", "quoted", "json"]))
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=60, deadline=None)
 def test_damage_never_loses_a_record_and_never_raises_otherwise(chance: random.Random, noise, kind):
     lines = [["id", "name, title", "score"], *[[str(i), f'Ann "{i}"\nLee', "é"] for i in range(6)]]
     text = io.StringIO()
@@ -487,7 +487,7 @@ def test_damage_never_loses_a_record_and_never_raises_otherwise(chance: random.R
 
 
 @given(st.binary(max_size=60))
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=60, deadline=None)
 def test_any_bytes_are_a_table_or_an_unreadable_export(data):
     try:
         table = read(data)

@@ -7,8 +7,6 @@ import pytest
 from tests import tennessee_star
 from tests.homes import Place
 
-pytestmark = pytest.mark.xdist_group("tennessee")
-
 SAMPLE = Path(__file__).resolve().parents[2] / "shared" / "samples" / "star" / "star_sample.csv.gz"
 
 

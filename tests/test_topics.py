@@ -15,7 +15,7 @@ from schemas.projections import ClassDecision, ClassMembership, ScreeningResult
 from tests.made_classes import POLICY, REFERENCE_ON, frame
 from transforms.topics import class_topics, topic_breadth, with_topics
 
-READ = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+READ = settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 KEY = {"district_id": "d1", "school_year": "2026", "benchmark_window": "winter"}
 
 

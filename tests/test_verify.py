@@ -18,8 +18,6 @@ from warehouse.home import Home, HomeError
 from warehouse.log import Log, exports, loaded
 from warehouse.projections import Projections
 
-pytestmark = pytest.mark.xdist_group("lived")
-
 RULES = ("event_hashes", "sightings", "events_counted", "ledger_balance", "lines_listed", "archive", "projections")
 
 

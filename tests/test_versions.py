@@ -153,7 +153,7 @@ HISTORY = st.lists(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(HISTORY, st.randoms())
 def test_what_is_current_does_not_depend_on_the_order_of_arrival(history, random):
     shuffled = list(history)
