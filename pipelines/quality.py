@@ -14,8 +14,7 @@ def contract_results(rows: pl.DataFrame, contract: type[Projection], partitions:
 
     Only where the whole table breaks a rule is it looked at partition by partition.
     """
-    whole = broken_rules(rows, contract)
-    if whole.is_empty():
+    if rows.is_empty() or broken_rules(rows, contract).is_empty():
         return _results(partitions, contract, pl.lit("contract"), pl.lit(value=True), pl.lit(0, pl.Int64))
     found = [
         broken_rules(

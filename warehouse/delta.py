@@ -161,9 +161,16 @@ class Table:
     def replace(self, rows: pl.DataFrame, partitions: Iterable[tuple[str, ...]]) -> None:
         """Make ``rows`` the whole content of the named partitions; other partitions stay as they are."""
         wanted = sorted(set(partitions))
-        if not wanted:
+        if not wanted or (rows.is_empty() and not self._has_any(wanted)):
             return
         self._write(self.delta(), rows, mode="overwrite", predicate=self._holding(wanted))
+
+    def _has_any(self, partitions: Iterable[tuple[str, ...]]) -> bool:
+        """Whether a file of these partitions stands; their values are plain, so paths say it."""
+        width = len(self.partition_by)
+        folders = {tuple(uri.split("/")[-1 - width : -1]) for uri in self.file_uris()}
+        named = (tuple(f"{n}={v}" for n, v in zip(self.partition_by, each, strict=True)) for each in partitions)
+        return any(each in folders for each in named)
 
     def pack(self, order: Sequence[str], partition: tuple[str, ...]) -> bool:
         """Rewrite a partition as one file of the same rows in this order, in which equal texts lie side by side.
