@@ -34,8 +34,9 @@ _DROP = 17.0
 _REACHES = np.array([0.3, 0.37, 0.45, 0.53, 0.62, 0.72, 0.83, 0.95, 1.2, 1.6])
 _UNHEARD = 1e-10
 """Weight below which a node's probabilities are not worked out."""
-_CHUNK = 250
-"""Schools whose groups are worked on together, so that their nodes stay in the processor's cache."""
+_CHUNKS = (250, 3000)
+"""Least and most schools whose groups are worked on together: few for one district, so that every processor has some,
+more for a state, so that the work done per chunk is little."""
 _DIGITS = 9
 _OF_SCHOOLS = 2
 """The first fields of ``Posterior``, which are of schools."""
@@ -257,7 +258,7 @@ def _by_chunks(classes: Classes, given: Floats) -> tuple[Fit, Posterior]:
     groups, schools, rows = len(classes.tau), len(classes.group), len(classes.y)
     posterior = _nothing(schools, rows)
     point, loglik, nodes = np.empty((groups, 3)), np.empty(groups), np.empty(groups, np.int64)
-    chunk_of = np.searchsorted(classes.group, np.arange(groups)) // _CHUNK
+    chunk_of = np.searchsorted(classes.group, np.arange(groups)) // int(np.clip(schools // 4, *_CHUNKS))
     chunks = np.split(np.arange(groups), np.flatnonzero(np.diff(chunk_of)) + 1) if groups else []
     parts = [classes.of_groups(chunk) for chunk in chunks]
     with ThreadPoolExecutor(os.cpu_count()) as pool:
