@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 N ?= 100000
 
-.PHONY: demo test lint types imports unit damage bench bench-classes validation docs ui clean
+.PHONY: demo test lint types imports unit slow bench bench-classes validation docs ui clean
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -31,7 +31,7 @@ imports: $(VENV)/.installed
 unit: $(VENV)/.installed
 	POLARS_MAX_THREADS=1 OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadscope --no-loadscope-reorder
 
-damage: $(VENV)/.installed
+slow: $(VENV)/.installed
 	$(BIN)/pytest -m slow
 
 docs: $(VENV)/.installed

@@ -637,3 +637,20 @@ def test_measurement_error_is_shown_beside_the_decision_and_changes_nothing_of_i
     assert 0 < shown["p_above_with_error"].item() < 1
     beside = ["expected_in_need", "p_above_with_error"]
     assert shown.drop(beside).equals(certain.drop(beside))
+
+
+@pytest.mark.parametrize("case", json.loads((VECTORS / "09_class_rates.json").read_text())["median_rule"])
+def test_the_median_rule_is_that_of_the_vector(case):
+    """Each score stands for two students, so that the class is large enough to be judged."""
+    below = {"tier_2_below": case["criterion"], "class_need_below": case["criterion"]}
+    cut = CutRule(measure="map_growth_math", by="score", source="The vector.", **below)
+    scores = sorted(case["scores"] * 2)
+    members, needs = school_data([{"cls": "c1", "y": 0, "n": len(scores), "roster": len(scores)}])
+    scored = needs.with_columns(score=pl.Series(scores, dtype=pl.Float64)).with_columns(
+        is_in_need=pl.col("score") < case["criterion"]
+    )
+    policies = {"d1": DistrictPolicy(time_zone="America/Denver", cuts=(cut,))}
+    row = class_decisions(members, scored, quality(), policies).row(0, named=True)
+    assert row["class_median_below"] == case["classwide_median"]
+    assert row["need_share"] == pytest.approx(case["fraction_below"], abs=1e-9)
+    assert (row["need_share"] > 0.5) == case["majority_below"]

@@ -134,6 +134,7 @@ def test_dagster_says_where_a_districts_own_file_is(first):
     assert told["north"].value == str(home.warehouse_of("north"))
 
 
+@pytest.mark.slow
 def test_only_a_district_that_changed_is_rewritten(home: Home):
     before = {district: home.warehouse_of(district).stat().st_ino for district in ("north", "south")}
     assert Work(home).run(DISTRICTS).district_files == []
@@ -161,6 +162,7 @@ def failing(*_: object) -> dict[str, int]:
     raise duckdb.Error("a cell")
 
 
+@pytest.mark.slow
 def test_the_setting_taken_back_takes_the_file_away(home: Home):
     (home.policies / "north.toml").write_text(POLICY)
     (home.policies / "yuma.toml").write_text(OWN)
@@ -170,6 +172,7 @@ def test_the_setting_taken_back_takes_the_file_away(home: Home):
     assert rows(home.warehouse_of("yuma"), "marts.classroom_flag", "yuma")
 
 
+@pytest.mark.slow
 def test_readers_of_a_districts_file_keep_answering_while_a_new_one_is_published(home: Home):
     root = str(Path(__file__).parents[1])
     reader = subprocess.Popen(

@@ -146,6 +146,7 @@ def test_a_file_the_roster_would_hold_is_not_matched_by_chance_when_it_came_befo
     same(first.tables(), last.tables())
 
 
+@pytest.mark.slow
 def test_students_the_roster_does_not_list_wait_whichever_came_first(tmp_path: Path):
     roster = {"2025-08-01/users.csv": users_file(*STUDENTS[:10])}
     tests = {"2025-10-01/a.csv": map_file(*(map_row(each, 186) for each in STUDENTS[:12]))}

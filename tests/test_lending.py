@@ -104,6 +104,7 @@ def test_a_correction_moves_the_decisions_of_those_who_borrow_and_nothing_else_o
     assert bring_up(home, DISTRICTS) == [[]]
 
 
+@pytest.mark.slow
 def test_one_district_is_verified_against_the_prior_it_borrowed(together: Home):
     results = verify_home(together, ["d002"])
     assert [each["told"] for each in results if not each["is_passed"]] == []

@@ -132,6 +132,7 @@ WEEKS = [(day, 186 if day < 6 else 192) for day in (1, 9, 3, 2, 8, 4, 7, 5, 6)]
 """Day of export and score, in the order of arrival: mostly what was said before, rarely in order."""
 
 
+@pytest.mark.slow
 def test_a_district_that_repeats_itself_is_packed_once_it_pays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     place, other = Place(tmp_path / "packed"), Place(tmp_path / "never")
     for home in (place, other):

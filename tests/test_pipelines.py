@@ -374,6 +374,7 @@ def test_every_night_all_districts_are_looked_at(tmp_path: Path):
     assert isinstance(nothing, dg.SkipReason)
 
 
+@pytest.mark.slow
 def test_a_mart_that_does_not_add_up_is_told_until_it_does(tmp_path: Path, instance: dg.DagsterInstance):
     home = home_of(tmp_path, a=POLICY)
     land(home, "a", "scores.csv", scores("s1,x,4,2025-2026,fall,unit_math,2025-09-15,12"))

@@ -189,6 +189,7 @@ def test_posteriors_agree_with_adaptive_quadrature(group):
         begin = end
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("group", made(np.random.default_rng(6), 2, (3, 4)))
 def test_no_slow_search_from_elsewhere_finds_likelier_parameters(group):
     fitted, _ = two_level.fit(schools([group]))

@@ -125,6 +125,7 @@ def test_parked_rows_are_read_again_from_a_file_that_outlived_the_others(place: 
     assert place.load().removed_files == 1
 
 
+@pytest.mark.slow
 def test_what_retention_removed_is_no_fault_and_what_is_lost_is(place: Place):
     place.home.vault.joinpath("secret").touch(0o600)
     place.home.vault.joinpath("secret").write_text(place.sources().secret.hex())
