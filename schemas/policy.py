@@ -307,8 +307,9 @@ class ClassRule(_Policy):
     """Share of a school's grade tested below which it is a data matter (METHOD 3.5)."""
     participation_expected: Share = 0.95
     """A class with a smaller share tested is marked; it decides nothing (METHOD 3.5)."""
-    prior: Literal["two_level", "one_level", "full_bayes", "fixed"] = "two_level"
-    """What the classes of a grade are taken to have in common (METHOD 3.3, 3.9)."""
+    prior: Literal["two_level", "one_level", "moments", "full_bayes", "fixed"] = "two_level"
+    """What the classes of a grade are taken to have in common; `moments` is one level without likelihood (METHOD 3.3,
+    3.9)."""
     fixed_mean: float = Field(default=0.20, gt=0, lt=1)
     """Mean of the prior `fixed` (METHOD 3.3)."""
     fixed_strength: float = Field(default=12.0, gt=0)

@@ -24,7 +24,7 @@ LEVELS = (
     "TOO_SMALL",
     "SYSTEM_DATA",
 )
-PRIORS = ("two_level", "one_level", "full_bayes", "pooled", "fixed", "jeffreys")
+PRIORS = ("two_level", "one_level", "moments", "full_bayes", "pooled", "fixed", "jeffreys")
 SEVERITIES = ("none", "watch", "suspect", "classwide_severe")
 TOPIC_BREADTHS = ("none", "one", "several", "most", "unknown")
 ATTENTIONS = ("none", "look", "act")
@@ -568,8 +568,8 @@ class ClassDecision(Projection):
     interval_high: pl.Float64 = field("Upper end of the 95 % Jeffreys interval of the need share.")
     is_evaluable: pl.Boolean = field("Enough tested, and enough of the enrolled, for a rule about a class.")
     prior: pl.String = field(
-        "What the class is taken to share with others: two_level, one_level, full_bayes, pooled, fixed; jeffreys:"
-        " nothing, for a section that is not regular. Null with all that follows from it where not evaluable.",
+        "What the class is taken to share with others: two_level, one_level, moments, full_bayes, pooled, fixed;"
+        " jeffreys: nothing, for a section that is not regular. Null with all that follows from it where not evaluable.",
         isin=PRIORS,
     )
     prior_from: pl.String = field(
