@@ -45,7 +45,7 @@ class ClassroomFlag(Mart):
     is_evaluable: pl.Boolean = field("Enough tested, and enough of the enrolled, for a rule about a class.")
     prior: pl.String = field(
         "What the class is taken to share with others: two_level, one_level, moments, full_bayes, pooled, fixed;"
-        " jeffreys: nothing, for a section that is not regular. Null with all that follows from it where not evaluable.",
+        " jeffreys: nothing, for a section that is not regular. Null with all that follows where not evaluable.",
         isin=projections.PRIORS,
     )
     prior_from: pl.String = field(

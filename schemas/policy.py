@@ -553,9 +553,9 @@ class DistrictPolicy(_Policy):
     source: str = "Defaults of the method."
     """Document or decision behind the policy; kept with it."""
     retroactive: bool = False
-    """Meant for windows that are closed already; needs a reason (SEMANTICS 5.3)."""
+    """Meant for windows that are closed already; needs a reason of its own each time (SEMANTICS 5.3)."""
     reason: str | None = None
-    """Why closed windows are judged anew; kept with the notes, as people typed it."""
+    """Why closed windows are judged anew this time; kept with the notes, as people typed it."""
     profile: Literal["default", "colorado"] = "default"
     """`colorado` also lists which kinds of evidence each recommended student has (SEMANTICS 6.8)."""
     landing: Literal["move", "keep"] = "move"
