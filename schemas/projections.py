@@ -410,6 +410,11 @@ class CycleOutcome(Projection):
     peer_slope: pl.Float64 = field(
         "Median slope of the student's grade in other closed cycles of the measure; null below 10 such cycles."
     )
+    classmates: pl.Int64 = field("Classmates probed alike; null unless policy compares with the class.")
+    class_level_gap: pl.Float64 = field(
+        "Level less the classmates' mean, in their standard deviations; null below 10 of them."
+    )
+    class_slope_gap: pl.Float64 = field("The same of the slope.")
     response: pl.String = field("Response class.", isin=RESPONSES)
     reason: pl.String = field("Rule that decided the response class.")
     next_step: pl.String = field("What the response asks for (METHOD 2.4).", isin=NEXT_STEPS)
@@ -425,6 +430,7 @@ class Progress(Projection):
     subject_key: pl.String = field("Student.", nullable=False)
     school_id: pl.String = field("School.")
     measure: pl.String = field("Progress-monitoring measure.", nullable=False)
+    form_family: pl.String = field("Family of forms of the series; null where policy names none.")
     probes: pl.Int64 = field("Days with a probe; several of one day count by their median.")
     first_on: pl.Date = field("First probe day.")
     last_on: pl.Date = field("Last probe day.")
