@@ -159,7 +159,7 @@ def _tables(facts: Mapping[str, pl.LazyFrame], policies: Mapping[str, DistrictPo
     memberships = class_memberships(facts, windows.lazy(), policies).collect()
     cuts = cut_scores(tests.lazy(), memberships.lazy(), windows.lazy(), policies).collect()
     needs = need_levels(tests.lazy(), memberships.lazy(), windows.lazy(), cuts.lazy(), facts, policies).collect()
-    cycles = cycle_tables(facts, policies, grades_of(memberships, needs))
+    cycles = cycle_tables(facts, policies, grades_of(memberships, needs), memberships)
     placements = placement_inputs(
         needs.lazy(),
         tests.lazy(),

@@ -197,7 +197,7 @@ class RuleEvent(Event):
     valid_from: pl.Date = field("First day the policy is for; null for a calendar.")
     calendar_year: pl.String = field("School year of a calendar; null for a policy.")
     document: pl.String = field("What the district says, as JSON; what it leaves out takes the default.")
-    is_retroactive: pl.Boolean = field("Whether it was meant for windows that were closed already.")
+    is_retroactive: pl.Boolean = field("Whether it changed windows that were closed already.")
 
 
 FAMILIES: dict[str, type[Event]] = {

@@ -32,7 +32,7 @@ from tests.reference_cycles import (
     scheduled,
     tutored,
 )
-from transforms.cycles import CycleTables, cycle_findings, cycle_outcomes, cycle_tables, cycles, peer_slopes, progress
+from transforms.cycles import FINDINGS, CycleTables, cycle_findings, cycle_outcomes, cycle_tables, cycles, peer_slopes, progress
 
 VECTORS = json.loads((Path(__file__).parent / "data/vectors/07_cycle_outcome.json").read_text())["cases"]
 
@@ -344,7 +344,7 @@ def test_what_is_said_of_cycles_and_students_not_known_is_a_finding():
 def test_findings_name_every_rule_of_every_district_and_year():
     rows = [opened(), joined("ben", cycle="c9"), opened(district_id="d2")]
     found = cycle_findings(facts(*rows), POLICIES)
-    assert found.group_by("district_id", "school_year").len()["len"].to_list() == [8, 8]
+    assert found.group_by("district_id", "school_year").len()["len"].to_list() == [len(FINDINGS)] * 2
     assert found.filter(pl.col("rows") > 0).rows() == [("d1", "2026", "member_without_cycle", 1)]
 
 
