@@ -72,6 +72,13 @@ MADE_FROM: dict[str, tuple[str, ...]] = {
         "projections/need_level",
     ),
     "projections/progress": ("events/rules", "events/cycle", "events/session", "events/identity"),
+    "projections/probe_day": ("events/rules", "events/cycle", "events/session", "events/identity"),
+    "projections/regrouping_proposal": (
+        "events/rules",
+        "projections/tier_placement",
+        "projections/cycle",
+        "projections/cycle_outcome",
+    ),
     "projections/responder_rate": ("projections/cycle", "projections/cycle_outcome"),
     "projections/intervention_effect": (
         "projections/screening_result",
@@ -90,6 +97,8 @@ MADE_FROM: dict[str, tuple[str, ...]] = {
         "projections/cycle",
         "projections/cycle_outcome",
         "projections/progress",
+        "projections/probe_day",
+        "projections/regrouping_proposal",
         "projections/responder_rate",
         "projections/intervention_effect",
         "projections/referral",
@@ -130,6 +139,8 @@ MADE_FROM: dict[str, tuple[str, ...]] = {
     "marts/warehouse": (
         "exports/rejected_row",
         "projections/progress",
+        "projections/probe_day",
+        "projections/regrouping_proposal",
         "projections/intervention_effect",
         "projections/tier_stability",
         "projections/screening_accuracy",

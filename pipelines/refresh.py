@@ -27,10 +27,12 @@ from schemas.projections import (
     CycleOutcome,
     InterventionEffect,
     NeedLevel,
+    ProbeDay,
     Progress,
     Projection,
     QualityResult,
     Referral,
+    RegroupingProposal,
     ResponderRate,
     SchoolSignal,
     ScreeningAccuracy,
@@ -64,9 +66,11 @@ READS: dict[type[Projection], tuple[str, ...]] = {
     Cycle: (*_CLASSES, *_CYCLES),
     CycleOutcome: (*_CLASSES, *_CYCLES),
     Progress: _CYCLES,
+    ProbeDay: _CYCLES,
     ResponderRate: (*_CLASSES, *_CYCLES),
     InterventionEffect: (*_CLASSES, *_CYCLES),
     TierPlacement: (*_CLASSES, *_CYCLES, "plan"),
+    RegroupingProposal: (*_CLASSES, *_CYCLES, "plan"),
     Referral: ("plan",),
     TierStability: _CLASSES,
     ScreeningAccuracy: _CLASSES,
@@ -77,7 +81,7 @@ READS: dict[type[Projection], tuple[str, ...]] = {
     QualityResult: _ALL,
 }
 """Event families each projection is computed from."""
-TIERS_FOLLOW = frozenset({TierPlacement, SchoolSignal})
+TIERS_FOLLOW = frozenset({TierPlacement, RegroupingProposal, SchoolSignal})
 """Projections that start from the tiers with which the year before ended."""
 
 _NOTHING_BEFORE = pl.DataFrame(schema={"district_id": pl.String, "before": pl.String})

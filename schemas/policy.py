@@ -444,6 +444,8 @@ class CycleRule(_Policy):
     """From this share of poor responses on, the group's plan is changed before any student's (METHOD 2.4)."""
     group_minimum: Count = 2
     """Members with a conclusion that make a group of which such a share can be said (METHOD 2.4)."""
+    group_size: Count = 4
+    """Most students in a group that is proposed; by default the 4:1 of the National Student Support Accelerator."""
 
     @model_validator(mode="after")
     def _ordered(self) -> "CycleRule":
