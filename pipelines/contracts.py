@@ -22,6 +22,7 @@ WAREHOUSE = dg.AssetKey(["marts", "warehouse"])
 MADE_FROM: dict[str, tuple[str, ...]] = {
     "exports/rejected_row": ("exports/ingest_ledger",),
     **{f"events/{family}": ("exports/ingest_ledger",) for family in FAMILIES},
+    "projections/policy_setting": ("events/rules",),
     "projections/window_rule": ("events/rules", "projections/screening_result"),
     "projections/screening_result": ("events/rules", "events/screening", "events/identity"),
     "projections/class_membership": (
@@ -90,6 +91,7 @@ MADE_FROM: dict[str, tuple[str, ...]] = {
         "exports/ingest_ledger",
         "events/plan",
         "events/context",
+        "projections/policy_setting",
         "projections/screening_result",
         "projections/class_membership",
         "projections/need_level",
@@ -138,6 +140,7 @@ MADE_FROM: dict[str, tuple[str, ...]] = {
     "marts/data_quality": ("projections/quality_result", "exports/ingest_ledger"),
     "marts/warehouse": (
         "exports/rejected_row",
+        "projections/policy_setting",
         "projections/progress",
         "projections/probe_day",
         "projections/regrouping_proposal",

@@ -27,6 +27,7 @@ from schemas.projections import (
     CycleOutcome,
     InterventionEffect,
     NeedLevel,
+    PolicySetting,
     ProbeDay,
     Progress,
     Projection,
@@ -42,7 +43,7 @@ from schemas.projections import (
     WindowRule,
 )
 from transforms.persistence import grade_years
-from transforms.policies import Span
+from transforms.policies import Span, policy_settings
 from transforms.tiers import state_after
 from warehouse.log import Log
 from warehouse.projections import DistrictState, Projections
@@ -58,6 +59,7 @@ _CLASSES = ("screening", "roster", "description", "not_tested")
 _CYCLES = ("cycle", "session")
 _ALL = (*_CLASSES, *_CYCLES, "plan", "context")
 READS: dict[type[Projection], tuple[str, ...]] = {
+    PolicySetting: (),
     WindowRule: _SCREENING,
     ScreeningResult: _SCREENING,
     ClassMembership: _CLASSES,
@@ -231,6 +233,7 @@ class _Refresh:
         stale_plans = {district: plans[district] for district in stale["district_id"].to_list()}
         lazy = {family: rows.join(stale, on=PARTITION, how="semi").lazy() for family, rows in facts.items()}
         tables, findings = compute(lazy, stale_plans, earlier[0])
+        tables[PolicySetting] = policy_settings(stale_plans, stale.select(PARTITION))
         shaped = {contract: _shaped(rows, contract, inputs) for contract, rows in tables.items()}
         checked = [finding_results(findings), *(contract_results(shaped[each], each, stale) for each in shaped)]
         if self.plausible is not None:

@@ -86,6 +86,24 @@ class WindowRule(Projection):
         unique = ["district_id", "school_year", "benchmark_window"]
 
 
+class PolicySetting(Projection):
+    """The policy in force, setting by setting. One row per district, school year, setting and first day of the policy.
+
+    A window is judged by the policy of its reference date, a cycle by that of the day it opened.
+    """
+
+    place: pl.Int64 = field("Place of the setting in the policy.", nullable=False)
+    setting: pl.String = field("Name as a policy file has it, such as `classes.tau`.", nullable=False)
+    value: pl.String = field("Value as JSON; of rules in a list, the district's before the defaults.", nullable=False)
+    is_default: pl.Boolean = field("The value is the documented default.", nullable=False)
+    from_on: pl.Date = field("First day of the policy; null where it rules the school year from its start.")
+    until_on: pl.Date = field("First day of the policy after it; null where it is the year's last.")
+    source: pl.String = field("Document or decision behind the policy.")
+
+    class Config:
+        unique = ["district_id", "school_year", "setting", "from_on"]
+
+
 class ScreeningResult(Projection):
     """Every math test. One row per test of a student; exports of one test by several layouts are one row."""
 
@@ -796,6 +814,7 @@ class QualityResult(Projection):
 
 
 PROJECTIONS: tuple[type[Projection], ...] = (
+    PolicySetting,
     WindowRule,
     ScreeningResult,
     ClassMembership,
