@@ -265,6 +265,43 @@ def verify(home: HomeOption = DEFAULT_HOME, district: DistrictOption = None, as_
 
 
 @app.command()
+def report(
+    home: HomeOption = DEFAULT_HOME,
+    district: DistrictOption = None,
+    school_year: YearOption = None,
+    with_names: Annotated[
+        bool, typer.Option("--with-names", help="Show names, for a person who has the vault; a folder of its own.")
+    ] = False,
+    out: Annotated[Path | None, typer.Option(help="Folder for the sites; reports/ of the home if absent.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Make the report of each district: pages to open in a browser, from disk."""
+    place = Home(home)
+    districts = _districts(place, district)
+
+    from pipelines.report.reading import NothingToReport
+    from pipelines.report.site import build_report
+
+    built, missing = [], []
+    with progress(quiet=as_json) as say:
+        for each in districts:
+            say(f"Report of {each}")
+            try:
+                built.append(build_report(place, each, school_year, with_names=with_names, out=out))
+            except NothingToReport as error:
+                missing.append(str(error))
+    if not built:
+        fail("\n".join(missing), NOTHING)
+    if as_json:
+        print_json([{"folder": str(site.folder), "pages": site.pages, "bytes": site.bytes} for site in built])
+        return
+    for site in built:
+        console_of().print(f"{site.pages} pages: {site.folder / 'index.html'}", markup=False, soft_wrap=True)
+    for message in missing:
+        console_of(stderr=True).print(message, markup=False, soft_wrap=True)
+
+
+@app.command()
 def ui(home: HomeOption = DEFAULT_HOME, port: Annotated[int, typer.Option(min=1, max=65535)] = 3000) -> None:
     """The Dagster UI on 127.0.0.1, with the sensor and the schedule ready to be switched on."""
     place = Home(home)

@@ -948,3 +948,19 @@ def test_assumed_minutes_are_counted():
     rows = [opened(), joined(), closed(42), *delivered(1), scheduled(5), held(5), attended(5, minutes=None)]
     assert cycle_outcomes(facts(*rows), policy)["assumed_sessions"].item() == 1
     assert cycle_outcomes(facts(*rows), POLICIES)["assumed_sessions"].item() == 0
+
+
+# Probe days
+
+
+def test_a_probe_day_stands_beside_the_aim_line():
+    rows = [opened(days=42), joined(baseline=10.0, goal_score=22.0), probe(0, 10), probe(21, 14), probe(21, 16)]
+    got = tables(*rows).probe_day
+    assert got.select("cycle_id", "subject_key", "probed_on", "score", "aim_score").rows() == [
+        ("c1", "ana", day(0), 10, 10),
+        ("c1", "ana", day(21), 15, 16),
+    ]
+
+
+def test_a_probe_day_without_a_goal_has_no_aim():
+    assert tables(opened(), joined(), probe(7, 12)).probe_day.select("score", "aim_score").rows() == [(12, None)]
