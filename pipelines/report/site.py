@@ -113,10 +113,9 @@ def rendered(reading: Reading, pages: Sequence[Page]) -> Iterator[tuple[Page, st
     shared = engine.get_template("parts.html")
     for page in pages:
         terms = Terms()
-        parts = shared.make_module({"terms": terms})
-        text = engine.get_template(page.template).render(
-            page=page, parts=parts, terms=terms, link=_links_from(page.path), **page.context
-        )
+        link = _links_from(page.path)
+        parts = shared.make_module({"terms": terms, "link": link})
+        text = engine.get_template(page.template).render(page=page, parts=parts, terms=terms, link=link, **page.context)
         yield page, text
 
 

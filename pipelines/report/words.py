@@ -242,3 +242,8 @@ def grade_name(grade: str | None) -> str:
     if grade is None:
         return "Grade not known"
     return "Kindergarten" if grade in ("K", "KG") else f"Grade {grade}"
+
+
+def school_name(school_id: str | None) -> str:
+    """The warehouse knows a school by its id."""
+    return "School not known" if school_id is None else f"School {school_id}"
