@@ -115,9 +115,6 @@ def _looked_at(latest: pl.DataFrame, attention: str) -> list[Record]:
     ]
 
 
-_WHEN = pl.format("{} {}", pl.col("benchmark_window").str.to_titlecase(), pl.col("school_year"))
-
-
 def _periods(rows: pl.DataFrame) -> pl.DataFrame:
     """Adds `when`, such as `Fall 2025-26`, and `period`, which sorts."""
     years = {each: year_name(each) for each in rows["school_year"].unique()}

@@ -52,5 +52,5 @@ class Scale:
 
     @property
     def ticks(self) -> list[float]:
-        """Every 20 %."""
-        return [each / 5 for each in range(round(self.top * 5) + 1)]
+        """Every 20 %, fewer on a long axis, so that their numbers have room on a phone."""
+        return [0.0, 0.2, self.top / 2, self.top] if self.top > 0.6 else [i / 5 for i in range(round(self.top * 5) + 1)]
