@@ -446,6 +446,12 @@ class Answer(NamedTuple):
         """The first sentence of the contract."""
         return summary(self.contract).partition("? ")[0] + "?"
 
+    @property
+    def asked(self) -> list[str]:
+        """Columns that the SQL asks for, in order."""
+        listed = self.sql.removeprefix("select ").partition("\nfrom ")[0]
+        return [name.strip().strip('"') for name in listed.split(",")]
+
 
 HELPERS = (
     Answer(
@@ -469,7 +475,7 @@ ANSWERS: tuple[Answer, ...] = (
         FlaggedClass,
         """\
 select benchmark_window, reference_on, measure, school_id, class_id, class_label, level, attention,
-    tested, in_need, need_share, interval_low, interval_high, p_above, reason
+    enrolled, tested, in_need, need_share, interval_low, interval_high, p_above, reason
 from answers.flagged_class('2026-02-01')
 where district_id = 'd001'
 order by school_id, class_id, measure""",
@@ -504,7 +510,8 @@ order by all""",
     Answer(
         ResponseRate,
         """\
-select kind, name, tier, cycles, students, concluded, responder_share, interval_low, interval_high, withheld_reason
+select kind, name, tier, cycles, students, outcomes, concluded,
+    responder_share, interval_low, interval_high, withheld_reason
 from answers.response_rate
 where district_id = 'd001' and school_year = '2026'
 order by kind, progression_place nulls last, name, tier""",
