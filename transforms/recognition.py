@@ -228,10 +228,14 @@ def _block_slot(fit: _Fit, block: Block, names: tuple[str, ...], at: int, end: i
 @lru_cache(maxsize=100_000)
 def _lists(entries: tuple[str, ...], name: str) -> bool:
     """Whether a header is among these names, or fits a pattern among them; files of one export share their headers."""
-    return bool(name) and any(
-        re.search(each.removeprefix("re:"), name) is not None if each.startswith("re:") else clean(each) == name
-        for each in entries
-    )
+    plain, patterns = _matchers(entries)
+    return bool(name) and (name in plain or any(each.search(name) for each in patterns))
+
+
+@lru_cache
+def _matchers(entries: tuple[str, ...]) -> tuple[frozenset[str], tuple[re.Pattern[str], ...]]:
+    patterns = tuple(re.compile(each.removeprefix("re:")) for each in entries if each.startswith("re:"))
+    return frozenset(clean(each) for each in entries if not each.startswith("re:")), patterns
 
 
 def _named_like(layout: Layout, file_name: str) -> bool:
