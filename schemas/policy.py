@@ -5,7 +5,7 @@ import tomllib
 from collections.abc import Iterator, Sequence
 from datetime import date
 from difflib import get_close_matches
-from functools import cached_property
+from functools import cache, cached_property
 from importlib.resources import files
 from itertools import combinations, pairwise
 from pathlib import Path
@@ -652,7 +652,7 @@ class DistrictPolicy(_Policy):
 
     @model_validator(mode="after")
     def _coherent(self) -> "DistrictPolicy":
-        if self.time_zone not in available_timezones():
+        if self.time_zone not in _time_zones():
             raise ValueError(f"time_zone {self.time_zone!r} is not an IANA time zone such as America/Denver")
         for name in self.full_extracts:
             if name not in layouts():
@@ -776,6 +776,12 @@ class DistrictPolicy(_Policy):
     def select_rule(self, measure: str) -> SelectRule:
         """Which of several tests in a window counts (METHOD 1.2)."""
         return self.select.get(measure, "growth_measure" if measure.startswith("map_") else "latest")
+
+
+@cache
+def _time_zones() -> frozenset[str]:
+    """Their names are looked up in some hundreds of files, and a run reads a policy for every district."""
+    return frozenset(available_timezones())
 
 
 def read_policy(path: Path) -> DistrictPolicy:

@@ -8,12 +8,13 @@ from typing import Any
 
 import polars as pl
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.contract import Contract, broken_rules, columns
 from schemas.policy import CycleRule, DistrictPolicy
 from schemas.projections import Cycle, CycleOutcome, Progress
+from tests.examples import examples
 from tests.reference_cycles import (
     POLICIES,
     attended,
@@ -741,7 +742,7 @@ def logs(draw: st.DrawFn) -> list[dict[str, Any]]:
     return rows
 
 
-@settings(max_examples=10, deadline=None)
+@examples(40)
 @given(st.lists(logs(), min_size=1, max_size=5), st.sampled_from([{}, {"assumed_minutes": 30, "probes_minimum": 3}]))
 def test_outcomes_are_those_of_the_slow_reference(many, numbers):
     """Each log is a district of its own; what they share is the run."""
@@ -762,7 +763,7 @@ def test_outcomes_are_those_of_the_slow_reference(many, numbers):
         assert shown == {n: pytest.approx(v, abs=1e-8) if isinstance(v, float) else v for n, v in row.items()}, pair
 
 
-@settings(max_examples=8, deadline=None)
+@examples(20)
 @given(logs(), st.randoms(use_true_random=False))
 def test_the_order_of_rows_never_matters_and_every_contract_holds(rows, random):
     before = tables(*rows)
@@ -824,7 +825,7 @@ def test_a_slope_above_the_peers_is_not_poor():
     ]
 
 
-@settings(max_examples=12, deadline=None)
+@examples(25)
 @given(
     st.lists(st.lists(st.integers(0, 6), min_size=1, max_size=4), min_size=1, max_size=9),
     st.integers(1, 4),
