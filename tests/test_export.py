@@ -63,7 +63,8 @@ def test_csv_is_safe_to_open_and_still_says_the_same(tmp_path: Path):
     with connect(path, read_only=False) as connection:
         connection.execute(
             "insert into projections.screening_result (district_id, school_year, input_id, subject_key, measure,"
-            " natural_key, is_valid, is_chosen, test_name, score, first_export_at, strands) values ('d1', '2026', 'i', 's',"
+            " natural_key, is_valid, is_chosen, test_name, score, first_export_at, strands)"
+            " values ('d1', '2026', 'i', 's',"
             " 'm', 'k', true, false, '=cmd()', -1.5, '2026-01-02 03:04:05+00', [{'strand': '=a', 'score': 1.5,"
             " 'standard_error': null, 'label': null}])"
         )

@@ -117,7 +117,9 @@ def needs(drawn: Drawn, district: str = DISTRICT) -> pl.DataFrame:
         .filter("is_alternate_assessment")
         .select("benchmark_window", "subject_key")
     )
-    pairs = pl.DataFrame(list(served), schema=dict.fromkeys(("benchmark_window", "subject_key"), pl.String), orient="row")
+    pairs = pl.DataFrame(
+        list(served), schema=dict.fromkeys(("benchmark_window", "subject_key"), pl.String), orient="row"
+    )
     return (
         drawn.of("tier_placement", district)
         .filter(pl.col("tier") >= 2)
@@ -429,7 +431,13 @@ def test_a_flag_is_told_in_words_with_its_numbers(drawn: Drawn):
 
 @pytest.mark.parametrize(
     ("day", "window"),
-    [("2025-09-15", None), ("2025-09-16", "fall"), ("2026-01-19", "fall"), ("2026-01-20", "winter"), ("2030-01-01", "spring")],
+    [
+        ("2025-09-15", None),
+        ("2025-09-16", "fall"),
+        ("2026-01-19", "fall"),
+        ("2026-01-20", "winter"),
+        ("2030-01-01", "spring"),
+    ],
 )  # fmt: skip
 def test_a_day_has_the_window_of_the_latest_reference_date(drawn: Drawn, day: str, window: str | None):
     for given in (f"'{day}'", f"date '{day}'"):
