@@ -292,6 +292,29 @@ def verify(home: HomeOption = DEFAULT_HOME, district: DistrictOption = None, as_
 
 
 @app.command()
+def alerts(
+    test: Annotated[bool, typer.Option("--test", help="Send a message now.")] = False, as_json: JsonOption = False
+) -> None:
+    """Where alerts go, as the environment says; a run tells there what fails or waits for a person."""
+    from pipelines.alerts import EMAIL, LEVEL, WEBHOOK, UnusableAlerts, send, settings
+
+    try:
+        wanted = settings()
+    except UnusableAlerts as error:
+        fail(str(error))
+    if test and wanted.channels:
+        send(wanted, "Tierline: a test", "Alerts arrive here.")
+    told = {"channels": wanted.channels, "level": wanted.level, "is_sent": test and bool(wanted.channels)}
+    if as_json:
+        print_json(told)
+    elif wanted.channels:
+        show_fields(told)
+    else:
+        console_of().print(f"No alert is set up. Set {WEBHOOK} or {EMAIL}; {LEVEL}=any adds warnings.", markup=False)
+    raise typer.Exit(DONE if wanted.channels else NOTHING)
+
+
+@app.command()
 def ui(home: HomeOption = DEFAULT_HOME, port: Annotated[int, typer.Option(min=1, max=65535)] = 3000) -> None:
     """The Dagster UI on 127.0.0.1, with the sensor and the schedule ready to be switched on."""
     place = Home(home)
