@@ -86,3 +86,23 @@ def stacked(rows: pl.DataFrame, x: Sequence[str], parts: Sequence[str], tones: S
         )
 
     return draw
+
+
+def rates_over_time(rows: pl.DataFrame, whens: Sequence[str]) -> Draw:
+    """Points with intervals, joined, beside lines at 10 and 20 %: columns `when`, `share`, `low`, `high`."""
+
+    def draw(width: int) -> Any:
+        top = max(0.3, float(rows["high"].max() or 0) * 1.1)  # type: ignore[arg-type]
+        x = alt.X("when:N", sort=list(whens), title=None, axis=alt.Axis(labelAngle=0))
+        y = alt.Y("share:Q", title="In need", scale=alt.Scale(domain=[0, top]), axis=alt.Axis(format="%"))
+        points = alt.Chart(rows).encode(x=x)
+        limits = alt.Chart(pl.DataFrame({"at": [0.1, 0.2], "label": ["10 %", "20 %"]})).encode(y="at:Q")
+        return alt.layer(
+            limits.mark_rule(strokeDash=[4, 3], color=COLOURS["ink"], opacity=0.6),
+            limits.mark_text(align="right", dy=-5, x=width - 70, color=COLOURS["ink"]).encode(text="label:N"),
+            points.mark_line(color=COLOURS["student"]).encode(y=y),
+            points.mark_rule(color=COLOURS["student"], strokeWidth=2).encode(y="low:Q", y2="high:Q"),
+            points.mark_point(color=COLOURS["student"], filled=True, size=70, opacity=1).encode(y=y),
+        ).properties(width=width - 60, height=200)
+
+    return draw

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import polars as pl
@@ -18,6 +19,8 @@ WINDOWS = ("fall", "winter", "spring")
 WINDOW_ORDER = pl.col("benchmark_window").replace_strict(list(WINDOWS), [0, 1, 2], default=3, return_dtype=pl.Int8)
 GRADE_ORDER = pl.col("grade").replace({"PK": "-1", "K": "0", "KG": "0"}).cast(pl.Int16, strict=False)
 """Grades as numbers: kindergarten before grade 1; a grade that is no number comes last."""
+FLAGS = "marts.classroom_flag"
+_WINDOW = ("school_year", "benchmark_window")
 TABLES = {
     f"{schema}.{table_name(contract)}": contract
     for schema, contracts in (
@@ -76,6 +79,53 @@ class Reading:
         """The rows of one page: ``of("marts.school_signal", school_id=...)``."""
         found = self.by(name, *keys).get(tuple(keys.values()))
         return self.table(name).clear() if found is None else found
+
+    @cached_property
+    def flags(self) -> pl.DataFrame:
+        """``ClassroomFlag`` of all years, in order of window, school, grade and class; `is_primary` marks one row per
+        class and window: the measure that decides most tiers in its grade, else the one with most tested.
+        """
+        placed = self.history("projections.tier_placement").drop_nulls("measure")
+        deciding = (
+            placed.group_by(*_WINDOW, "grade", "measure")
+            .len("placed")
+            .sort("placed", "measure", descending=[True, False])
+            .unique([*_WINDOW, "grade"], keep="first", maintain_order=True)
+            .select(*_WINDOW, "grade", deciding="measure")
+        )
+        keys = [*_WINDOW, "class_id"]
+        first = (pl.col("measure") == pl.col("deciding")).fill_null(value=False)
+        return (
+            self.history(FLAGS)
+            .join(deciding, on=[*_WINDOW, "grade"], how="left", nulls_equal=True)
+            .sort(
+                "school_year", WINDOW_ORDER, "school_id", GRADE_ORDER, "grade", "class_label", "class_id", ~first,
+                -pl.col("tested"), "measure",
+                nulls_last=True,
+            )
+            .with_columns(is_primary=pl.col("measure").cum_count().over(keys) == 1)
+            .drop("deciding")
+        )  # fmt: skip
+
+    @cached_property
+    def current(self) -> pl.DataFrame:
+        """The flags of this school year."""
+        return self.flags.filter(pl.col("school_year") == self.school_year)
+
+    @cached_property
+    def windows(self) -> list[str]:
+        """Windows of this school year with a class decision, in order."""
+        return self.current["benchmark_window"].unique(maintain_order=True).to_list()
+
+    @cached_property
+    def schools(self) -> list[str]:
+        """Schools of this school year, by id."""
+        signals = self.table("marts.school_signal")["school_id"]
+        return sorted({*self.current["school_id"].unique(), *signals.unique()})
+
+    def split(self, rows: pl.DataFrame, *keys: str) -> dict[tuple[object, ...], pl.DataFrame]:
+        """Rows of a table that was worked on, by key, each in the order of the table."""
+        return rows.partition_by(*keys, as_dict=True, maintain_order=True)
 
 
 def years_of(home: Home, district: str) -> list[str]:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import jinja2
 
-from pipelines.report import checks, cycles, district, meetings, quality, words
+from pipelines.report import checks, classroom, cycles, district, meetings, method, quality, school, words
 from pipelines.report.names import read_names
 from pipelines.report.page import SECTIONS, Page
 from pipelines.report.reading import NothingToReport, Reading, years_of
@@ -21,10 +21,13 @@ from warehouse.home import Home
 
 PAGES: tuple[Callable[[Reading], Iterable[Page]], ...] = (
     district.pages,
+    school.pages,
+    classroom.pages,
     cycles.pages,
     meetings.pages,
     quality.pages,
     checks.pages,
+    method.pages,
 )
 """What makes the pages, in the order of the navigation."""
 OPEN_WITH_NAMES = (0o700, 0o600)
@@ -119,10 +122,9 @@ def rendered(reading: Reading, pages: Sequence[Page]) -> Iterator[tuple[Page, st
     shared = engine.get_template("parts.html")
     for page in pages:
         terms = Terms()
-        parts = shared.make_module({"terms": terms})
-        text = engine.get_template(page.template).render(
-            page=page, parts=parts, terms=terms, link=_links_from(page.path), **page.context
-        )
+        link = _links_from(page.path)
+        parts = shared.make_module({"terms": terms, "link": link})
+        text = engine.get_template(page.template).render(page=page, parts=parts, terms=terms, link=link, **page.context)
         yield page, text
 
 

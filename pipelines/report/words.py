@@ -166,6 +166,37 @@ READINGS: Mapping[str, tuple[str, str, str]] = {
 }
 """The four answers of the guidance: mark, label, meaning."""
 
+_STUDENT_STEPS = (
+    "Plan support for each student in need: a small group with one specific goal, for three to six weeks.",
+    "See whether each of them has an open intervention cycle, and what a team has decided.",
+)
+_CLASS_STEPS = (
+    "Look at whole-class instruction before planning many single interventions.",
+    "Ask which topics were taught by the test day, with which material, and whether it fits the grade's standards.",
+    "Plan support for the whole class, and see at the next window whether the rate has moved.",
+)
+_GRADE_STEPS = (
+    "Look across the whole grade before any one class: curriculum, time for mathematics, and support of the school.",
+    "Ask whether support reaches the students it is planned for: unserved need, sessions held, families reached.",
+)
+_DATA_STEPS = (
+    "See who was not tested and why, and test them.",
+    "Until then plan for single students from what is known.",
+)
+GUIDANCE: Mapping[str, Sequence[str]] = {
+    "NONE": ("Go on with the core, and look again at the next window.",),
+    "STUDENT": _STUDENT_STEPS,
+    "WATCH": (*_STUDENT_STEPS, "Look at the class again at the next window: one window does not say it is the class."),
+    "CLASSROOM": _CLASS_STEPS,
+    "CLASSROOM_OR_SYSTEM": (*_CLASS_STEPS, "It is the only class of its grade: look at the grade and school as well."),
+    "SYSTEM": _GRADE_STEPS,
+    "SYSTEM+CLASSROOM": (*_GRADE_STEPS, *_CLASS_STEPS[1:]),
+    "LOW_COVERAGE": _DATA_STEPS,
+    "TOO_SMALL": ("The class is too small for a rule about a class. It is small, not missing.", *_STUDENT_STEPS),
+    "SYSTEM_DATA": ("Mend the data of the school first; the page on data quality says what failed.", *_DATA_STEPS),
+}
+"""What the guidance suggests at each level, in order."""
+
 TERMS: Mapping[str, tuple[str, str]] = {
     "in-need": (
         "In need",
@@ -242,3 +273,8 @@ def grade_name(grade: str | None) -> str:
     if grade is None:
         return "Grade not known"
     return "Kindergarten" if grade in ("K", "KG") else f"Grade {grade}"
+
+
+def school_name(school_id: str | None) -> str:
+    """The warehouse knows a school by its id."""
+    return "School not known" if school_id is None else f"School {school_id}"
