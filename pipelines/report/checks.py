@@ -66,7 +66,7 @@ def pages(reading: Reading) -> Iterator[Page]:
         "tools": [
             {"title": title, "about": about, "rows": _plain(results.filter(tool=tool))} for tool, title, about in TOOLS
         ],
-        "published": None if published is None else [_published(row) for row in published.iter_rows(named=True)],
+        "published": None if published is None else _split(published, published_words),
     }
     yield Page("checks.html", "Checks of the data", "checks.html", context, "checks")
 
@@ -127,25 +127,24 @@ def _failing(name: str, row: Record) -> list[str]:
     ]
 
 
-def _plain(rows: pl.DataFrame) -> list[list[str]]:
+def _plain(rows: pl.DataFrame) -> dict[str, list[list[str]]]:
     """Results that have no bounds: a rule of a table holds or not."""
-    return [
-        [
-            row["about"],
-            FINDINGS.get(row["rule"], row["rule"]),
-            "holds" if row["is_passed"] else "does not hold",
-            number(row["rows"]),
-            _does(row),
-        ]
-        for row in rows.sort("about", "rule").iter_rows(named=True)
-    ]
+    return _split(rows, lambda rule: FINDINGS.get(rule, "as its contract says" if rule == "contract" else rule))
 
 
-def _published(row: Record) -> list[str]:
-    kind, *about = row["rule"].split(" ")
-    names = [", ".join(about)] if kind.startswith("compound") else about
-    words = PUBLISHED_WORDS[kind].format(*names)
-    return [row["about"], words, "holds" if row["is_passed"] else "does not hold", number(row["rows"]), _does(row)]
+def _split(rows: pl.DataFrame, words: Callable[[str], str]) -> dict[str, list[list[str]]]:
+    found: dict[str, list[list[str]]] = {"broken": [], "held": []}
+    for row in rows.sort("about", "rule").iter_rows(named=True):
+        result = "holds" if row["is_passed"] else "does not hold"
+        line = [row["about"], words(row["rule"]), result, number(row["rows"]), _does(row)]
+        found["held" if row["is_passed"] else "broken"].append(line)
+    return found
+
+
+def published_words(rule: str) -> str:
+    """An expectation of a published table in words."""
+    kind, *names = rule.split(" ")
+    return PUBLISHED_WORDS[kind].format(*([", ".join(names)] if kind.startswith("compound") else names))
 
 
 def _does(row: Record) -> str:

@@ -5,6 +5,7 @@ which question comes first.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import date
 
 import polars as pl
@@ -16,9 +17,11 @@ from pipelines.report.words import LEVELS, Rate, counted, grade_name, listed, me
 from transforms.persistence import CANNOT_SAY, FLAGS
 
 INDEX = "meetings/index.html"
-MOST_CLASSES = 12
+MOST_CLASSES = 10
 """Classes listed one by one; the others are counted by grade, so that the sheet stays one page."""
 MOST_CYCLES = 8
+THIN = ("LOW_COVERAGE", "SYSTEM_DATA")
+"""Levels that wait for data."""
 ATTENTIONS: Mapping[str, str] = {"act": "recommended action", "look": "look", "none": "no action from this alone"}
 GROWTHS: Mapping[str, str] = {
     "more": "more in need than from their fall levels",
@@ -37,17 +40,40 @@ def pages(reading: Reading) -> Iterator[Page]:
         return
     rows = [(school, [(window, meeting_path(school, window)) for window in windows]) for school in schools]
     yield Page(INDEX, "Meeting sheets", "meetings.html", {"rows": rows}, "meetings")
+    judged = reading.split(reading.current.filter("is_primary"), "school_id", "benchmark_window")
+    trail = [("Meeting sheets", INDEX)]
     for school in schools:
-        for number_, window in enumerate(windows):
-            before = windows[number_ - 1] if number_ else None
-            yield Page(
-                meeting_path(school, window),
-                f"{school}: {window} meeting",
-                "meeting.html",
-                _sheet(reading, school, window, before),
-                "meetings",
-                [("Meeting sheets", INDEX)],
-            )
+        for window, before in zip(windows, (None, *windows), strict=False):
+            sheet = _sheet(_Meeting(reading, judged, school, window, before))
+            title = f"{school}: {window} meeting"
+            yield Page(meeting_path(school, window), title, "meeting.html", sheet, "meetings", trail)
+
+
+@dataclass(frozen=True)
+class _Meeting:
+    """One school in one window, beside the window before."""
+
+    reading: Reading
+    judged: Mapping[tuple[object, ...], pl.DataFrame]
+    """Classes by school and window, each in the measure that decides in its grade."""
+    school: str
+    window: str
+    before: str | None
+
+    def rows(self, table: str, window: str | None = None) -> pl.DataFrame:
+        return self.reading.of(table, school_id=self.school, benchmark_window=window or self.window)
+
+    def classes(self, window: str | None) -> pl.DataFrame:
+        found = self.judged.get((self.school, window))
+        return self.reading.current.clear() if found is None else found
+
+    def found(self, window: str | None) -> pl.DataFrame:
+        """Classes of which something is found beyond single students."""
+        return self.classes(window).filter(pl.col("level").is_in(FLAGS))
+
+    def thin(self) -> pl.DataFrame:
+        """Classes of which nothing can be said for want of data; one that is only small is not missing anything."""
+        return self.classes(self.window).filter(pl.col("level").is_in(THIN))
 
 
 def meeting_path(school_id: str, window: str) -> str:
@@ -55,61 +81,50 @@ def meeting_path(school_id: str, window: str) -> str:
     return f"meetings/{slug(school_id)}-{window}.html"
 
 
-def _sheet(reading: Reading, school: str, window: str, before: str | None) -> Record:
-    here = {"school_id": school, "benchmark_window": window}
-    signal = reading.of("marts.school_signal", **here).row(0, named=True)
-    placed = reading.of("projections.tier_placement", **here)
-    flags = _flags(reading, school, window)
+def _sheet(meeting: _Meeting) -> Record:
+    reading, school, window = meeting.reading, meeting.school, meeting.window
+    signals = meeting.rows("marts.school_signal")
+    signal = signals.row(0, named=True) if signals.height else dict.fromkeys(signals.columns)
+    flags, thin = meeting.found(window), meeting.thin()
     cycles = _cycles(reading, school, window)
     offered = proposals(reading, school, window)
-    differs = reading.of("marts.tier_reconciliation", **here).height
+    differs = meeting.rows("marts.tier_reconciliation").height
     return {
         "school": school,
         "window": window,
-        "before": before,
+        "before": meeting.before,
         "school_page": school_path(school),
         "cycles_page": cycles_path(school),
         "changes": [
-            ("Tested", _coverage(reading, signal, school, before)),
-            ("Tiers", _tiers(placed)),
-            ("Cycles that ended", _ended(reading, school, window, before)),
-            ("Classes", _moved(reading, school, flags, before)),
+            ("Tested", _coverage(meeting, signal)),
+            ("Tiers", _tiers(meeting.rows("projections.tier_placement"))),
+            ("Cycles that ended", _ended(meeting)),
+            ("Classes", _moved(meeting)),
         ],
         "classes": [_class(row) for row in flags.head(MOST_CLASSES).iter_rows(named=True)],
         "more_classes": _by_grade(flags.slice(MOST_CLASSES)),
+        "thin": _by_grade(thin),
         "cycles": cycles,
         "offered": {
             "groups": len(offered["groups"]),
             "students": sum(group["students"] for group in offered["groups"]),
             "ungrouped": offered["ungrouped_students"],
         },
-        "questions": _questions(signal, flags, cycles, differs, window),
+        "questions": [
+            *_about_levels(flags, window),
+            *_about_support(signal, cycles, differs),
+            *_about_data(signal, thin),
+        ],
     }
 
 
-def _judged(reading: Reading, school: str, window: str) -> pl.DataFrame:
-    """Rows of the classes in the measures that place the school's students in the window."""
-    placed = reading.of("projections.tier_placement", school_id=school, benchmark_window=window)
-    rows = reading.of("marts.classroom_flag", school_id=school, benchmark_window=window)
-    return rows.filter(pl.col("measure").is_in(placed["measure"].drop_nulls().unique().implode()))
-
-
-def _flags(reading: Reading, school: str, window: str) -> pl.DataFrame:
-    """Classes to talk about: those that point beyond single students, and those of which nothing can be said."""
-    return (
-        _judged(reading, school, window)
-        .filter(pl.col("level").is_in(FLAGS) | pl.col("level").is_in(["LOW_COVERAGE", "SYSTEM_DATA"]))
-        .sort(GRADE_ORDER, "class_label", "class_id", "measure", nulls_last=True)
-    )
-
-
-def _coverage(reading: Reading, signal: Record, school: str, before: str | None) -> str:
+def _coverage(meeting: _Meeting, signal: Record) -> str:
     now = Rate(signal["tested"], signal["enrolled"], signal["coverage"])
-    if before is None:
+    if meeting.before is None:
         return f"{now} of the enrolled."
-    earlier = reading.of("marts.school_signal", school_id=school, benchmark_window=before)
+    earlier = meeting.rows("marts.school_signal", meeting.before)
     then = None if earlier.is_empty() else earlier["coverage"].item()
-    return f"{now} of the enrolled; {percent(then)} in {before}."
+    return f"{now} of the enrolled; {percent(then)} in {meeting.before}."
 
 
 def _tiers(placed: pl.DataFrame) -> str:
@@ -138,15 +153,17 @@ def _reference(reading: Reading, window: str | None) -> date | None:
     return None if rows.is_empty() else rows["reference_on"].item()
 
 
-def _ended(reading: Reading, school: str, window: str, before: str | None) -> str:
-    begins, ends = _reference(reading, before), _reference(reading, window)
-    rows = reading.of("projections.cycle", school_id=school)
+def _ended(meeting: _Meeting) -> str:
+    """Cycles that ended after the window before, up to the reference date of this one."""
+    reading = meeting.reading
     if reading.table("projections.cycle").is_empty():
         return "Not known: no cycles are supplied."
-    since = rows.filter(
-        pl.col("closed_on").is_not_null(),
-        pl.lit(value=True) if begins is None else pl.col("closed_on") > begins,
-        pl.lit(value=True) if ends is None else pl.col("closed_on") <= ends,
+    begins, ends = (_reference(reading, window) for window in (meeting.before, meeting.window))
+    closed_on = pl.col("closed_on")
+    since = reading.of("projections.cycle", school_id=meeting.school).filter(
+        closed_on.is_not_null(),
+        pl.lit(value=True) if begins is None else closed_on > begins,
+        pl.lit(value=True) if ends is None else closed_on <= ends,
     )
     if since.is_empty():
         return "None."
@@ -158,19 +175,15 @@ def _ended(reading: Reading, school: str, window: str, before: str | None) -> st
     )
 
 
-def _moved(reading: Reading, school: str, flags: pl.DataFrame, before: str | None) -> str:
+def _moved(meeting: _Meeting) -> str:
     """New findings about classes, those that ended, and those of which it cannot be told."""
-    now = flags.filter(pl.col("level").is_in(FLAGS))
-    if before is None:
+    now = meeting.found(meeting.window)
+    if meeting.before is None:
         return f"{counted(now.height, 'finding')} beyond single students; it is the first window of the year."
-    key = ["class_id", "measure"]
-    earlier = _judged(reading, school, before)
-    was = earlier.filter(pl.col("level").is_in(FLAGS)).select(*key, "class_label")
-    silent = flags.filter(pl.col("level").is_in(CANNOT_SAY)).select(key)
-    new = now.join(was, on=key, how="anti")
-    gone = was.join(now, on=key, how="anti")
-    lost = gone.join(silent, on=key, how="semi")
-    ended = gone.join(silent, on=key, how="anti")
+    was = meeting.found(meeting.before)
+    judged = meeting.classes(meeting.window).filter(~pl.col("level").is_in(CANNOT_SAY))
+    new, gone = now.join(was, on="class_id", how="anti"), was.join(now, on="class_id", how="anti")
+    ended, lost = gone.join(judged, on="class_id", how="semi"), gone.join(judged, on="class_id", how="anti")
     said = [
         f"New: {_named(new)}.",
         f"Still: {number(now.height - new.height)}.",
@@ -229,16 +242,6 @@ def _cycles(reading: Reading, school: str, window: str) -> Record:
     }
 
 
-def _questions(signal: Record, flags: pl.DataFrame, cycles: Record, differs: int, window: str) -> list[str]:
-    """What to ask, by level of the answer first and then by what is missing."""
-    found = [
-        *_about_levels(flags, window),
-        *_about_support(signal, cycles, differs),
-        *_about_data(signal, flags),
-    ]
-    return found or ["What works in core instruction here, and how can it be kept?"]
-
-
 def _about_levels(flags: pl.DataFrame, window: str) -> Iterator[str]:
     system = flags.filter(pl.col("level").str.starts_with("SYSTEM") & (pl.col("level") != "SYSTEM_DATA"))
     classes = flags.filter(pl.col("level").str.contains("CLASSROOM"))
@@ -247,7 +250,7 @@ def _about_levels(flags: pl.DataFrame, window: str) -> Iterator[str]:
             f"{_grades(system)}: is the material in use aligned to the grade’s standards, and how much of it was"
             " taught before the window? The whole grade is high, so ask this before anything about one class."
         )
-    if flags["is_district_wide"].any():
+    if system.filter(pl.col("is_district_wide").fill_null(value=False)).height:
         yield "Most schools of the district are alike in this: do the cut score and the curriculum fit the grade?"
     if classes.height:
         topics = sorted({each for text in classes["topics"].drop_nulls() for each in text.split("; ")})
@@ -294,12 +297,11 @@ def _about_support(signal: Record, cycles: Record, differs: int) -> Iterator[str
         )
 
 
-def _about_data(signal: Record, flags: pl.DataFrame) -> Iterator[str]:
-    thin = flags.filter(pl.col("level").is_in(["LOW_COVERAGE", "SYSTEM_DATA"]))
+def _about_data(signal: Record, thin: pl.DataFrame) -> Iterator[str]:
     tested, enrolled = signal["tested"], signal["enrolled"]
     if thin.height or (enrolled and tested < enrolled):
         missing = number(enrolled - tested) if enrolled else "Some"
-        about = f" Of {_grades(thin)} nothing can be said until they are." if thin.height else ""
+        about = f" Of classes in {_grades(thin)} nothing can be said until then." if thin.height else ""
         yield f"{missing} enrolled students were not tested: who are they, and can they still be?{about}"
     if signal["families_contacted"] is None:
         yield "Contacts with families are not recorded: what do families say?"

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import jinja2
 
-from pipelines.report import checks, classroom, cycles, district, meetings, quality, school, words
+from pipelines.report import checks, classroom, cycles, district, meetings, method, quality, school, words
 from pipelines.report.names import read_names
 from pipelines.report.page import SECTIONS, Page
 from pipelines.report.reading import NothingToReport, Reading, years_of
@@ -27,6 +27,7 @@ PAGES: tuple[Callable[[Reading], Iterable[Page]], ...] = (
     meetings.pages,
     quality.pages,
     checks.pages,
+    method.pages,
 )
 """What makes the pages, in the order of the navigation."""
 OPEN_WITH_NAMES = (0o700, 0o600)
