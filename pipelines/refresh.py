@@ -41,6 +41,7 @@ from schemas.projections import (
 )
 from transforms.persistence import grade_years
 from transforms.policies import Span
+from transforms.rows import among
 from transforms.tiers import state_after
 from warehouse.log import Log
 from warehouse.projections import DistrictState, Projections
@@ -176,9 +177,9 @@ class _Refresh:
         self.projections.partitions.replace(states, [(district,) for district in self.districts])
 
     def _year(
-        self, year: str, facts: Mapping[str, pl.DataFrame], hashes: pl.DataFrame, states: pl.DataFrame
+        self, year: str, facts: dict[str, pl.DataFrame], hashes: pl.DataFrame, states: pl.DataFrame
     ) -> pl.DataFrame:
-        """Write what is stale of one school year; returns the states of all years after that."""
+        """Write what is stale of one school year; returns the states of all years after that. Lets go of ``facts``."""
         plans = {district: each.of_year(year) for district, each in self.histories.items()}
         placements, classes = self._placements_before(year), classes_before(self.projections, self.districts, year)
         tiers = _hash(state_after(placements))
@@ -203,7 +204,7 @@ class _Refresh:
             written = touched.join(stale if contract is QualityResult else good, on=PARTITION, how="semi")
             rows = shaped[contract]
             if written.height < stale.height:
-                rows = rows.join(written, on=PARTITION, how="semi", maintain_order="left")
+                rows = among(rows, written, PARTITION)
             writes.append((contract, rows, written.sort(PARTITION).rows()))
             done.append(written.with_columns(projection=pl.lit(table_name(contract))))
             self.report.rows[table_name(contract)] = self.report.rows.get(table_name(contract), 0) + rows.height
@@ -217,17 +218,20 @@ class _Refresh:
 
     def _compute(
         self,
-        facts: Mapping[str, pl.DataFrame],
+        facts: dict[str, pl.DataFrame],
         plans: Plans,
         earlier: tuple[pl.DataFrame, pl.DataFrame],
         inputs: pl.DataFrame,
         stale: pl.DataFrame,
     ) -> tuple[Tables, pl.DataFrame]:
-        """Every table of the stale district-years in its final shape, and which of these may be written."""
+        """Every table of the stale district-years in its final shape, and which of these may be written.
+
+        Facts and tables are let go as soon as they were used: a district of a hundred thousand has gigabytes of them.
+        """
         stale_plans = {district: plans[district] for district in stale["district_id"].to_list()}
-        lazy = {family: rows.join(stale, on=PARTITION, how="semi").lazy() for family, rows in facts.items()}
+        lazy = {family: among(facts.pop(family), stale, PARTITION).lazy() for family in list(facts)}
         tables, findings = compute(lazy, stale_plans, earlier[0])
-        shaped = {contract: _shaped(rows, contract, inputs) for contract, rows in tables.items()}
+        shaped = {contract: _shaped(tables.pop(contract), contract, inputs) for contract in list(tables)}
         checked = [finding_results(findings), *(contract_results(shaped[each], each, stale) for each in shaped)]
         if self.plausible is not None:
             latest = {district: spans[-1].policy for district, spans in stale_plans.items()}

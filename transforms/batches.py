@@ -8,6 +8,7 @@ import polars as pl
 
 from schemas.contract import columns, empty
 from schemas.events import ALL_YEARS, FAMILIES, SCHEMA_VERSION, Sighting
+from transforms.rows import among
 from transforms.versions import compare, event_id, identify
 
 REFERENCE_TYPES = ("SchoolListed", "TermListed", "CourseListed", "ClassListed")
@@ -194,8 +195,8 @@ def _only_parsed(read: FileFacts) -> FileFacts:
     parsed = read.outcomes.filter(pl.col("outcome") == "parsed").select("source_line")
     return replace(
         read,
-        facts={family: rows.join(parsed, on="source_line", how="semi") for family, rows in read.facts.items()},
-        rejected_slots=read.rejected_slots.join(parsed, on="source_line", how="semi"),
+        facts={family: among(rows, parsed, ["source_line"]) for family, rows in read.facts.items()},
+        rejected_slots=among(read.rejected_slots, parsed, ["source_line"]),
     )
 
 
