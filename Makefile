@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 N ?= 100000
 
-.PHONY: demo test lint types imports unit slow bench bench-classes validation docs ui clean
+.PHONY: demo test lint types imports unit slow bench bench-classes bench-questions validation docs ui clean
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -43,6 +43,9 @@ bench: bench-classes
 
 bench-classes: $(VENV)/.installed
 	$(BIN)/python -m benchmarks.classes
+
+bench-questions: $(VENV)/.installed
+	$(BIN)/python -m benchmarks.questions
 
 # The study's data are an extra: everything else works without them.
 validation: $(VENV)/.installed

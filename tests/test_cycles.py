@@ -33,7 +33,16 @@ from tests.reference_cycles import (
     scheduled,
     tutored,
 )
-from transforms.cycles import CycleTables, cycle_findings, cycle_outcomes, cycle_tables, cycles, peer_slopes, progress
+from transforms.cycles import (
+    FINDINGS,
+    CycleTables,
+    cycle_findings,
+    cycle_outcomes,
+    cycle_tables,
+    cycles,
+    peer_slopes,
+    progress,
+)
 
 VECTORS = json.loads((Path(__file__).parent / "data/vectors/07_cycle_outcome.json").read_text())["cases"]
 
@@ -345,7 +354,7 @@ def test_what_is_said_of_cycles_and_students_not_known_is_a_finding():
 def test_findings_name_every_rule_of_every_district_and_year():
     rows = [opened(), joined("ben", cycle="c9"), opened(district_id="d2")]
     found = cycle_findings(facts(*rows), POLICIES)
-    assert found.group_by("district_id", "school_year").len()["len"].to_list() == [8, 8]
+    assert found.group_by("district_id", "school_year").len()["len"].to_list() == [len(FINDINGS)] * 2
     assert found.filter(pl.col("rows") > 0).rows() == [("d1", "2026", "member_without_cycle", 1)]
 
 
@@ -685,7 +694,7 @@ def breaks(rows: pl.DataFrame, contract: type[Contract]) -> list[dict[str, Any]]
 
 def test_no_facts_are_no_rows():
     got = tables()
-    assert [table.height for table in got] == [0] * 6
+    assert all(table.is_empty() for table in got)
     assert not breaks(got.cycle_outcome, CycleOutcome)
 
 
@@ -949,3 +958,19 @@ def test_assumed_minutes_are_counted():
     rows = [opened(), joined(), closed(42), *delivered(1), scheduled(5), held(5), attended(5, minutes=None)]
     assert cycle_outcomes(facts(*rows), policy)["assumed_sessions"].item() == 1
     assert cycle_outcomes(facts(*rows), POLICIES)["assumed_sessions"].item() == 0
+
+
+# Probe days
+
+
+def test_a_probe_day_stands_beside_the_aim_line():
+    rows = [opened(days=42), joined(baseline=10.0, goal_score=22.0), probe(0, 10), probe(21, 14), probe(21, 16)]
+    got = tables(*rows).probe_day
+    assert got.select("cycle_id", "subject_key", "probed_on", "score", "aim_score").rows() == [
+        ("c1", "ana", day(0), 10, 10),
+        ("c1", "ana", day(21), 15, 16),
+    ]
+
+
+def test_a_probe_day_without_a_goal_has_no_aim():
+    assert tables(opened(), joined(), probe(7, 12)).probe_day.select("score", "aim_score").rows() == [(12, None)]
