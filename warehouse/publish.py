@@ -71,6 +71,7 @@ def connect(path: Path, *, read_only: bool = True) -> duckdb.DuckDBPyConnection:
     """
     connection = duckdb.connect(str(path), read_only=read_only, config={"autoinstall_known_extensions": "false"})
     connection.execute("set TimeZone = 'UTC'")
+    connection.execute("set enable_progress_bar = false")  # it draws one where a query takes two seconds
     return connection
 
 
