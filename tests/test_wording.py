@@ -42,7 +42,7 @@ OF_TEACHERS = re.compile(
 OF_PEOPLE = re.compile(rf"{OF_TEACHERS.pattern}|tutor|birth|person|user_|_title|class_name", re.IGNORECASE)
 """Names of columns that would hold a person or the title of a class, which names one."""
 
-PLACES = {"progression_place", "tier"}
+PLACES = {"progression_place", "tier", "from_tier", "to_tier"}
 """Numbers that a mart may be in order of: a place on a progression and a tier are no results."""
 
 
