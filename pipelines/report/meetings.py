@@ -17,9 +17,9 @@ from pipelines.report.words import LEVELS, Rate, counted, grade_name, listed, me
 from transforms.persistence import CANNOT_SAY, FLAGS
 
 INDEX = "meetings/index.html"
-MOST_CLASSES = 10
+MOST_CLASSES = 8
 """Classes listed one by one; the others are counted by grade, so that the sheet stays one page."""
-MOST_CYCLES = 8
+MOST_CYCLES = 6
 THIN = ("LOW_COVERAGE", "SYSTEM_DATA")
 """Levels that wait for data."""
 ATTENTIONS: Mapping[str, str] = {"act": "recommended action", "look": "look", "none": "no action from this alone"}
