@@ -237,8 +237,8 @@ def test_a_full_sheet_prints_on_one_page_of_either_paper(reading, made, html, br
     assert len(asked) >= 12
     full = page.context | {
         "classes": [each] * meetings.MOST_CLASSES,
-        "more_classes": "; ".join(f"Grade {n}: 2 classes classroom or system" for n in range(9)),
-        "thin": "; ".join(f"Grade {n}: 2 classes not enough tested" for n in range(9)),
+        "more_classes": ", ".join(f"Grade {n} (2)" for n in range(9)),
+        "thin": ", ".join(f"Grade {n} (2)" for n in range(9)),
         "cycles": {"overdue": many, "group_plan": many},
         "questions": asked,
     }
