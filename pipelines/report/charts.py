@@ -15,7 +15,7 @@ COLOURS: Mapping[str, str] = {
     "student": "#0072B2",
     "classroom": "#D55E00",
     "system": "#6A3D77",
-    "unknown": "#8A8A8A",
+    "unknown": "#6E6E6E",
     "ink": "#1B1B1B",
     "grid": "#D9D9D9",
 }
@@ -65,25 +65,28 @@ CONFIG: Mapping[str, Any] = {
 
 
 def stacked(rows: pl.DataFrame, x: Sequence[str], parts: Sequence[str], tones: Sequence[str], title: str) -> Draw:
-    """Bars of counts that add up: columns `x`, `part`, `count`."""
+    """Bars of counts that add up, each with its sign: columns `x`, `part`, `sign`, `count` and its `place`."""
+
+    many = 0.07 * float(rows.group_by("x").agg(pl.col("count").sum())["count"].max() or 0)  # type: ignore[arg-type]
 
     def draw(width: int) -> Any:
-        return (
-            alt.Chart(rows)
-            .mark_bar(stroke="white", strokeWidth=1.5)
-            .encode(
-                x=alt.X("x:N", sort=list(x), title=None, axis=alt.Axis(labelAngle=0)),
-                y=alt.Y("count:Q", title=title, axis=alt.Axis(grid=True, tickMinStep=1)),
-                color=alt.Color(
-                    "part:N",
-                    sort=list(parts),
-                    scale=alt.Scale(domain=list(parts), range=list(tones)),
-                    legend=alt.Legend(title=None, orient="bottom", columns=2 if width == NARROW else 4),
-                ),
-                order="place:Q",
-            )
-            .properties(width=width - 60, height=200)
+        bars = alt.Chart(rows).encode(
+            x=alt.X("x:N", sort=list(x), title=None, axis=alt.Axis(labelAngle=0)),
+            y=alt.Y("count:Q", title=title, stack="zero", axis=alt.Axis(grid=True, tickMinStep=1)),
+            order="place:Q",
         )
+        colour = alt.Color(
+            "part:N",
+            sort=list(parts),
+            scale=alt.Scale(domain=list(parts), range=list(tones)),
+            legend=alt.Legend(title=None, orient="bottom", columns=2 if width == NARROW else 4),
+        )
+        middle = alt.Y("count:Q", stack="zero", bandPosition=0.5)
+        written = bars.transform_calculate(said=f"datum.count >= {many} ? datum.sign + ' ' + datum.count : ''")
+        return alt.layer(
+            bars.mark_bar(stroke="white", strokeWidth=1.5).encode(color=colour),
+            written.mark_text(color="white", fontSize=12).encode(text="said:N", y=middle, detail="part:N"),
+        ).properties(width=width - 60, height=200)
 
     return draw
 

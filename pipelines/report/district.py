@@ -137,8 +137,9 @@ def _levels_over_time(flags: pl.DataFrame) -> Figure:
         x="when",
         count="count",
         part=pl.col("group").replace(labels),
+        sign=pl.col("group").replace({group: mark for group, (mark, _, _) in READINGS.items()}),
         place=pl.col("group").replace_strict({group: i for i, group in enumerate(READINGS)}, return_dtype=pl.Int8),
-    )
+    ).sort("x", "place")
     draw = stacked(drawn, whens, [labels[each] for each in READINGS], [COLOURS[each] for each in READINGS], "Classes")
     return figure(
         "levels-over-time",
