@@ -48,7 +48,7 @@ def bring_up_to_date(context: dg.AssetExecutionContext, work: dg.ResourceParam[W
             context.log_event(materialization)
         if not selected:
             outcome.suspect = work.look_at_warehouse()
-        results = list(check_results(current_results(work.home, outcome), checks))
+        results = list(check_results(current_results(work.home, outcome), checks, work.home.reports))
     yield from results
     for district, rules in outcome.held.items():
         context.log.warning(f"{district}: held by {', '.join(rules)}")

@@ -8,7 +8,6 @@ from html import unescape
 import duckdb
 import polars as pl
 import pytest
-from playwright.sync_api import Browser, sync_playwright
 
 from pipelines.delivery import RULES
 from pipelines.looked import remembered
@@ -28,6 +27,11 @@ from tests.test_wording import BLAME
 from transforms.cycles import FINDINGS
 from transforms.persistence import FLAGS
 
+sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: pip install '.[dev]'")
+axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe-playwright-python is not installed")
+BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+in_browser = pytest.mark.skipif(BROWSER is None, reason="no Chromium is installed: apt-get install chromium")
+WCAG = {"runOnly": {"type": "tag", "values": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]}}
 MAKERS = (cycles.pages, meetings.pages, quality.pages, checks.pages, method.pages)
 MARKER = "Quixote-4711"
 BEGAN = date(2025, 9, 15)
@@ -55,8 +59,8 @@ def html(reading: Reading, made: dict[str, Page]) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def browser():
-    with sync_playwright() as player:
-        found = player.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
+    with sync_api.sync_playwright() as player:
+        found = player.chromium.launch(executable_path=BROWSER, args=["--no-sandbox"])
         yield found
         found.close()
 
@@ -210,7 +214,8 @@ def test_questions_are_asked_only_where_there_is_something_to_ask():
     assert held.startswith("7 of 10 planned sessions")
 
 
-def test_a_full_sheet_prints_on_one_page_of_either_paper(reading, made, html, browser: Browser, tmp_path):
+@in_browser
+def test_a_full_sheet_prints_on_one_page_of_either_paper(reading, made, html, browser, tmp_path):
     path = next(path for path, page in made.items() if page.template == "meeting.html" and page.context["classes"])
     page = made[path]
     each = page.context["classes"][0] | {"label": "Grade 12, class B", "level": "CLASSROOM_OR_SYSTEM"}
@@ -354,6 +359,22 @@ def test_cuts_are_those_of_the_measures_in_use(reading, made):
 
 
 # All of them
+
+
+@in_browser
+@pytest.mark.parametrize(
+    "template", ["cycles_school.html", "meeting.html", "checks.html", "quality.html", "method.html"]
+)
+def test_a_page_with_everything_open_breaks_no_rule_of_wcag_a_or_aa(template, made, html, browser, tmp_path):
+    path = next(path for path, page in made.items() if page.template == template)
+    file = tmp_path / "page.html"
+    file.write_text(html[path], "utf-8")
+    tab = browser.new_page(viewport={"width": 390, "height": 800})
+    tab.goto(file.as_uri())
+    tab.evaluate("document.querySelectorAll('details').forEach(each => each.open = true)")
+    broken = axe.Axe().run(tab, options=WCAG).response["violations"]
+    assert [(rule["id"], rule["nodes"][0]["html"][:200]) for rule in broken] == []
+    assert tab.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
 
 
 def test_no_page_ranks_or_blames(html):
