@@ -124,12 +124,12 @@ def test_what_the_image_copies_is_there_and_installs():
     text = (DEPLOY / "Dockerfile").read_text("utf-8")
     copied = [name for line in re.findall(r"^COPY (.+)$", text, re.MULTILINE) for name in line.split()[:-1]]
     assert [name for name in copied if not (ROOT / name).exists()] == []
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
-    assert {*project["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"], project["project"]["readme"]} <= set(copied)
-    assert set(project["tool"]["hatch"]["build"]["targets"]["wheel"]["force-include"]) <= set(copied)
-    assert set(project["project"]["license-files"]) <= set(copied)
+    whole = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
+    project, wheel = whole["project"], whole["tool"]["hatch"]["build"]["targets"]["wheel"]
+    needed = (*wheel["packages"], *wheel["force-include"], *project["license-files"], project["readme"])
+    assert set(needed) <= set(copied)
     (extra,) = re.findall(r"'\.\[(\w+)\]'", text)
-    assert extra in project["project"]["optional-dependencies"]
+    assert extra in project["optional-dependencies"]
     assert re.search(r"^USER tierline$", text, re.MULTILINE)
 
 

@@ -155,7 +155,7 @@ def nearest(
     compared = fits[:LAYOUTS_COMPARED]
     scores = [_score(fit, names) for fit in compared]
     top = max((score for fit, score in zip(compared, scores, strict=True) if not fit.forbidden), default=0.0)
-    ranked = sorted(zip(compared, scores, strict=True), key=lambda each: _rank(*each, top, file_name))
+    ranked = sorted(zip(compared, scores, strict=True), key=lambda each: _rank(each[0], each[1], top, file_name))
     return Nearest(names, [fit for fit, _ in ranked], [score for _, score in ranked])
 
 
