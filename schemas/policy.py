@@ -288,9 +288,23 @@ class Window(_Policy):
 ProbabilityModel = Literal["rudner", "kelley", "none"]
 
 
+def _day_of_year(value: str) -> str:
+    try:
+        date.fromisoformat(f"2025-{value}")
+    except ValueError:
+        raise ValueError(f"{value} is no day of every year; write month and day, such as 10-01") from None
+    return value
+
+
 class ClassRule(_Policy):
     """When a class is looked at (METHOD 3, knobs of METHOD 6)."""
 
+    membership: Literal["reference_date", "test_date", "majority", "census"] = "reference_date"
+    """Which class is that of a student enrolled on the reference date: the one of that day, of the student's first
+    counted test of the window, of most days of the year until then, or of the census (METHOD 5.4)."""
+    census_on: Annotated[str, AfterValidator(_day_of_year)] = "10-01"
+    """Month and day of the census in every school year, for `membership = "census"`; who was enrolled nowhere on it is
+    listed and not counted (METHOD 5.4)."""
     tau_low: Share = 0.10
     """Share of a class in need from which it is to watch (METHOD 3.1)."""
     tau: Share = 0.20
@@ -621,6 +635,8 @@ class DistrictPolicy(_Policy):
     select: dict[str, SelectRule] = {}
     """Measure to which of several tests in a window counts; absent: `growth_measure` for MAP, else `latest` (METHOD
     1.2)."""
+    invalid_rush_flags: tuple[str, ...] = ()
+    """Rushing flags of a vendor, such as `Red Rush Flag`, that make a test not valid (METHOD 1.2)."""
     primary_measures: dict[Grade, str] = {}
     """Grade to measure; absent: the one with most valid tests in the district and grade (SEMANTICS 6.5)."""
     season_names: dict[str, Season] = {}

@@ -32,7 +32,16 @@ from tests.reference_cycles import (
     scheduled,
     tutored,
 )
-from transforms.cycles import FINDINGS, CycleTables, cycle_findings, cycle_outcomes, cycle_tables, cycles, peer_slopes, progress
+from transforms.cycles import (
+    FINDINGS,
+    CycleTables,
+    cycle_findings,
+    cycle_outcomes,
+    cycle_tables,
+    cycles,
+    peer_slopes,
+    progress,
+)
 
 VECTORS = json.loads((Path(__file__).parent / "data/vectors/07_cycle_outcome.json").read_text())["cases"]
 
