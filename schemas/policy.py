@@ -5,7 +5,7 @@ import tomllib
 from collections.abc import Iterator, Sequence
 from datetime import date
 from difflib import get_close_matches
-from functools import cached_property
+from functools import cache, cached_property
 from importlib.resources import files
 from itertools import combinations, pairwise
 from pathlib import Path
@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal, get_args
 from zoneinfo import ZoneInfo, available_timezones
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
-from pydantic_core import ErrorDetails
+from pydantic_core import ErrorDetails, to_jsonable_python
 
 from schemas.exports import layouts, measures
 from schemas.projections import SEASONS
@@ -488,6 +488,8 @@ class CycleRule(_Policy):
     """From this share of poor responses on, the group's plan is changed before any student's (METHOD 2.4)."""
     group_minimum: Count = 2
     """Members with a conclusion that make a group of which such a share can be said (METHOD 2.4)."""
+    group_size: Count = 4
+    """Most students in a group that is proposed; by default the 4:1 of the National Student Support Accelerator."""
 
     @model_validator(mode="after")
     def _ordered(self) -> "CycleRule":
@@ -586,7 +588,7 @@ _NOT_DATED = _KEEPING | _TAKING | {"windows", "no_school_days", "valid_from", "r
 and kept."""
 
 
-def _json(document: dict[str, Any]) -> str:
+def _json(document: Any) -> str:
     return json.dumps(document, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
 
 
@@ -666,7 +668,7 @@ class DistrictPolicy(_Policy):
 
     @model_validator(mode="after")
     def _coherent(self) -> "DistrictPolicy":
-        if self.time_zone not in available_timezones():
+        if self.time_zone not in _time_zones():
             raise ValueError(f"time_zone {self.time_zone!r} is not an IANA time zone such as America/Denver")
         for name in self.full_extracts:
             if name not in layouts():
@@ -720,6 +722,24 @@ class DistrictPolicy(_Policy):
         """What the district says that a window can depend on, as JSON; no calendar, nothing of how files are kept."""
         return _json(self.model_dump(mode="json", exclude_unset=True, exclude=set(_NOT_DATED)))
 
+    def settings(self) -> Iterator[tuple[str, str, bool]]:
+        """Every setting that a number or a decision can rest on: name, value as JSON, whether it is the default.
+
+        Nothing of how files are kept, and no text that people typed but the sources of their rules.
+        """
+        everything = {"cuts": self.all_cuts, "strands": self.all_strands, "standard_errors": self.all_standard_errors}
+        for name, field in type(self).model_fields.items():
+            if name in _KEEPING | _TAKING | {"retroactive", "reason"}:
+                continue
+            value = getattr(self, name)
+            if not isinstance(value, BaseModel):
+                rules = everything.get(name, value)
+                yield name, _json(to_jsonable_python(rules, exclude_none=True)), value == field.get_default()
+                continue
+            for inner, detail in type(value).model_fields.items():
+                own = getattr(value, inner)
+                yield f"{name}.{inner}", _json(to_jsonable_python(own)), own == detail.get_default()
+
     @property
     def ruling(self) -> str:
         """The part of the document that closed windows rest on: what is plausible in a delivery may change any day."""
@@ -772,6 +792,12 @@ class DistrictPolicy(_Policy):
     def select_rule(self, measure: str) -> SelectRule:
         """Which of several tests in a window counts (METHOD 1.2)."""
         return self.select.get(measure, "growth_measure" if measure.startswith("map_") else "latest")
+
+
+@cache
+def _time_zones() -> frozenset[str]:
+    """Their names are looked up in some hundreds of files, and a run reads a policy for every district."""
+    return frozenset(available_timezones())
 
 
 def read_policy(path: Path) -> DistrictPolicy:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import polars as pl
 import pytest
-from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 from scipy import stats
@@ -14,6 +14,7 @@ from schemas.contract import conform, require
 from schemas.policy import ClassRule, CutRule, DistrictPolicy
 from schemas.projections import LEVELS, ClassDecision
 from tests import reference_classrooms as reference
+from tests.examples import examples
 from tests.made_classes import POLICY, quality, school_data
 from transforms.class_priors import network_priors
 from transforms.classes import UnknownDistrict
@@ -22,7 +23,7 @@ from transforms.classrooms import LEVEL_OF, class_decisions, evaluable_classes
 VECTORS = Path(__file__).parent / "data" / "vectors"
 FIXED = DistrictPolicy(time_zone="America/Denver", classes=ClassRule(prior="fixed"))
 ONE_LEVEL = DistrictPolicy(time_zone="America/Denver", classes=ClassRule(prior="one_level"))
-READ = settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+READ = examples(40)
 
 
 def decided(*classes, checks=None, policies=None):

@@ -4,13 +4,14 @@ from datetime import date, timedelta
 
 import polars as pl
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
 from schemas.contract import broken_rules, conform
 from schemas.policy import ClassRule, DistrictPolicy
 from schemas.projections import ClassMembership, ScreeningResult, WindowRule
+from tests.examples import examples
 from tests.reference import reference_membership
 from tests.tables import facts, table
 from transforms.membership import class_memberships
@@ -448,7 +449,7 @@ MEMBERSHIP = st.sampled_from(["reference_date", "test_date", "majority", "census
 
 
 @given(small_rosters(), st.lists(DAY, max_size=8), MEMBERSHIP, DAY, st.randoms(use_true_random=False))
-@settings(max_examples=24, deadline=None)
+@examples(60)
 def test_memberships_agree_with_the_slow_version_in_any_order(drawn, free, membership, test_on, random):
     enrolments, described, days = drawn
     policy = rule(membership).model_copy(update={"no_school_days": tuple(free)})

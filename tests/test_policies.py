@@ -7,9 +7,11 @@ import polars as pl
 import pytest
 
 from pipelines.refresh import refresh
-from schemas.policy import DistrictPolicy, UnreadablePolicy
+from schemas.contract import broken_rules, columns
+from schemas.policy import ClassRule, DistrictPolicy, UnreadablePolicy
+from schemas.projections import PolicySetting
 from tests.homes import POLICY, Clock, Place, map_file, map_row
-from transforms.policies import History, window_ends
+from transforms.policies import History, Span, policy_settings, window_ends
 from warehouse.home import Home
 from warehouse.projections import Projections
 
@@ -200,3 +202,27 @@ def test_a_policy_is_no_file_of_a_student(place: Place):
     home = Home(place.home.root)
     assert place.ledger().height == 1
     assert home.districts() == ["d1"]
+
+
+# Settings in force
+
+
+def test_settings_in_force_say_what_differs_from_the_default_and_since_when():
+    first = DistrictPolicy(time_zone="America/Denver", source="Board, 2025.")
+    second = first.model_copy(update={"classes": ClassRule(tau=0.25), "source": "Board, 2026."})
+    plans = {"d1": [Span(first, None, date(2026, 1, 5)), Span(second, date(2026, 1, 5), None)]}
+    years = pl.DataFrame({"district_id": ["d1"], "school_year": ["2026"]})
+    got = policy_settings(plans, years)
+    assert got.filter(setting="classes.tau").select("value", "is_default", "from_on", "until_on", "source").rows() == [
+        ("0.2", True, None, date(2026, 1, 5), "Board, 2025."),
+        ("0.25", False, date(2026, 1, 5), None, "Board, 2026."),
+    ]
+    assert {each.split(".")[0] for each in got["setting"]} >= {"tiers", "cuts", "classes", "cycles", "windows"}
+    assert broken_rules(
+        got.with_columns(input_id=pl.lit("i")).select(list(columns(PolicySetting))), PolicySetting
+    ).is_empty()
+
+
+def test_a_reason_that_people_typed_is_no_setting():
+    policy = DistrictPolicy(time_zone="America/Denver", retroactive=True, reason="Quixote")
+    assert not [each for each in policy.settings() if "Quixote" in "".join(map(str, each))]

@@ -16,7 +16,11 @@ _WHOLE = (
     *("shortest_days", "longest_days", "probes_minimum", "level_probes", "goal_probes"),
     *("rule_points", "rule_minimum", "peer_cycles", "group_minimum", "classmates_minimum"),
 )
-_OTHER = {"slope_by": pl.String, "theil_sen_measures": pl.List(pl.String), "dual_discrepancy": pl.Boolean}
+_OTHER: dict[str, pl.DataType | type[pl.DataType]] = {
+    "slope_by": pl.String,
+    "theil_sen_measures": pl.List(pl.String),
+    "dual_discrepancy": pl.Boolean,
+}
 """Knobs that are no numbers."""
 
 
@@ -40,7 +44,9 @@ def knobs(districts: Iterable[str], policies: Mapping[str, DistrictPolicy]) -> p
         for district, rule in rules.items()
     ]
     names = [name for name in CycleRule.model_fields if name != "form_families"]
-    types = {name: pl.Int64 if name in _WHOLE else pl.Float64 for name in names} | _OTHER
+    types: dict[str, pl.DataType | type[pl.DataType]] = {
+        name: pl.Int64 if name in _WHOLE else pl.Float64 for name in names
+    } | _OTHER
     reasons = dict.fromkeys(("dose_reason", "fidelity_reason", "probes_reason", "early_reason"), pl.String)
     return pl.DataFrame(rows, schema={"district_id": pl.String, **types, **reasons})
 

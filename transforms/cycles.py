@@ -7,7 +7,7 @@ import polars as pl
 
 from schemas.contract import columns, conform
 from schemas.policy import DistrictPolicy
-from schemas.projections import CONCLUSIONS, ClassMembership, Cycle, CycleOutcome, Progress, Projection
+from schemas.projections import CONCLUSIONS, ClassMembership, Cycle, CycleOutcome, ProbeDay, Progress, Projection
 from transforms.classmates import class_gaps
 from transforms.cycle_facts import ABSENT, PARTIAL, UNKNOWN, CycleFacts, read
 from transforms.cycle_places import YEAR, inside
@@ -49,6 +49,8 @@ class CycleTables(NamedTuple):
     """``CycleOutcome`` rows without ``input_id``."""
     progress: pl.DataFrame
     """``Progress`` rows without ``input_id``."""
+    probe_day: pl.DataFrame
+    """``ProbeDay`` rows without ``input_id``."""
     tutoring: pl.DataFrame
     """Sessions and minutes of tutoring per student and cycle, outside every dose; null ``cycle_id``: `no_cycle`."""
     finding: pl.DataFrame
@@ -87,6 +89,7 @@ def cycle_tables(
         cycle=_conform(_cycles(known, meetings, outcome), Cycle, [*YEAR, "school_id", "cycle_id"]),
         cycle_outcome=_conform(outcome, CycleOutcome, keys),
         progress=_conform(growth.filter(pl.col("measure").is_not_null()), Progress, keys),
+        probe_day=_conform(_probe_days(known, growth), ProbeDay, [*keys, "probed_on"]),
         tutoring=known.tutoring,
         finding=_findings(known, outcome),
         year=known.year,
@@ -270,6 +273,17 @@ def _growth(known: CycleFacts, member: pl.DataFrame) -> pl.DataFrame:
 
 def _aim_on(day: pl.Expr) -> pl.Expr:
     return aim(pl.col("baseline"), pl.col("goal_score"), day - pl.col("series_day"), pl.col("goal_days"))
+
+
+def _probe_days(known: CycleFacts, growth: pl.DataFrame) -> pl.DataFrame:
+    """Probe days of members beside their aim line."""
+    about = [*YEAR, "school_id", "cycle_id", "subject_key", "measure", "baseline", "goal_score", "goal_days"]
+    series = growth.select("member_no", *about, "series_day")
+    return (
+        known.probe.select("member_no", "day", "score", probed_on="on")
+        .join(series, on="member_no")
+        .with_columns(aim_score=_aim_on(pl.col("day")))
+    )
 
 
 def _points(series: pl.DataFrame, member: pl.DataFrame) -> pl.DataFrame:
