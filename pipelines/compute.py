@@ -163,7 +163,7 @@ def _tables(facts: Mapping[str, pl.LazyFrame], policies: Mapping[str, DistrictPo
     richness = {layout.id: layout.richness for layout in layouts().values()}
     tests = screening_results(facts, policies, richness).collect()
     windows = window_rules(tests.lazy(), policies).collect()
-    memberships = class_memberships(facts, windows.lazy(), policies).collect()
+    memberships = class_memberships(facts, windows.lazy(), policies, tests.lazy()).collect()
     cuts = cut_scores(tests.lazy(), memberships.lazy(), windows.lazy(), policies).collect()
     needs = need_levels(tests.lazy(), memberships.lazy(), windows.lazy(), cuts.lazy(), facts, policies).collect()
     cycles = cycle_tables(facts, policies, grades_of(memberships, needs), memberships)

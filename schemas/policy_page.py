@@ -1,6 +1,7 @@
 """The reference part of docs/policy.md, written from the policy's models and the default rules."""
 
 import ast
+import inspect
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,7 +10,6 @@ from typing import Any, Literal, NamedTuple, get_args, get_origin
 from pydantic import BaseModel
 from pydantic_core import to_jsonable_python
 
-from schemas import policy
 from schemas.policy import DEFAULT_CUTS, DEFAULT_STANDARD_ERRORS, DEFAULT_STRANDS, GRADES, DistrictPolicy
 
 PATH = Path(__file__).parent.parent / "docs" / "policy.md"
@@ -26,7 +26,7 @@ def policy_page(written: str) -> str:
     return "\n".join(
         [
             f"{opening}{SETTINGS}\n",
-            "Written by `make docs` from `schemas/policy.py` and `schemas/cuts.toml`; a test fails when it is out of",
+            "Written by `make docs` from `schemas/policy/` and `schemas/cuts.toml`; a test fails when it is out of",
             "date. METHOD, SEMANTICS: chapters of the method that this program follows.\n",
             *(_settings(place, model) for place, model in tables()),
             "## Default rules\n",
@@ -54,7 +54,7 @@ def tables(model: Model = DistrictPolicy, below: str = "") -> Iterator[tuple[str
 
 def meanings(model: Model) -> dict[str, str]:
     """The text below each setting. Read from the source here alone: pydantic would read it at every start."""
-    module = ast.parse(Path(str(policy.__file__)).read_text("utf-8"))
+    module = ast.parse(Path(inspect.getfile(model)).read_text("utf-8"))
     (found,) = (each for each in module.body if isinstance(each, ast.ClassDef) and each.name == model.__name__)
     told = {}
     for line, following in zip(found.body, [*found.body[1:], found.body[0]], strict=True):

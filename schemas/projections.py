@@ -12,6 +12,7 @@ CUT_SOURCES = ("derived", "pinned", "unknown")
 PROBABILITY_BASES = ("sem", "sem_default", "kelley", "label", "none")
 PROBABILITY_FLAGS = ("sem_missing", "cut_unknown")
 STATUSES = ("tested", "absent", "refused", "exempt_alternate", "invalid", "untested")
+MEMBERSHIP_RULES = ("reference_date", "test_date", "majority", "census")
 LEVELS = (
     "NONE",
     "STUDENT",
@@ -152,7 +153,14 @@ class ClassMembership(Projection):
     )
     section_type: pl.String = field("regular, remedial or advanced; unknown counts as regular.")
     is_section_type_known: pl.Boolean = field("False where no pattern matched and regular was assumed.")
-    is_mobile: pl.Boolean = field("Began in the school after the class did and less than 20 school days before.")
+    membership_rule: pl.String = field(
+        "reference_date, test_date, majority or census: the day, or days, that decided the class.",
+        isin=MEMBERSHIP_RULES,
+        nullable=False,
+    )
+    is_mobile: pl.Boolean = field(
+        "Began in the school after the class did and less than 20 school days before, or was in no class on the census."
+    )
     in_two_classes: pl.Boolean = field("Enrolled in two math classes on the reference date.")
     is_alternate_assessment: pl.Boolean = field("Takes an alternate assessment and leaves the roster count.")
 

@@ -168,6 +168,21 @@ def test_what_makes_a_test_not_valid(column, value, reason):
     assert found["chosen_reason"] == ("only_valid_test" if reason is None else "not_valid")
 
 
+@pytest.mark.parametrize(
+    ("flag", "reason"), [("Red Rush Flag", "rushed"), ("red rush flag ", "rushed"), ("Yellow", None)]
+)
+def test_a_district_says_which_rushing_flags_make_a_test_not_valid(flag, reason):
+    policy = POLICY.model_copy(update={"invalid_rush_flags": ("Red rush flag",)})
+    screening = f"""
+        subject_key | measure | occurred_on | score | rush_flag
+        a           | probe   | 2025-09-10  | 186   | {flag}
+        b           | probe   | 2025-09-10  | 186   |
+    """
+    found = results(screening, policy).sort("subject_key")
+    assert found["invalid_reason"].to_list() == [reason, None]
+    assert found["is_valid"].to_list() == [reason is None, True]
+
+
 def test_a_test_without_a_score_is_not_valid():
     found = results("""
         subject_key | measure | occurred_on | score

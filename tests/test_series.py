@@ -6,12 +6,13 @@ from typing import Any
 
 import polars as pl
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
 from schemas.policy import CycleRule, DistrictPolicy, FormFamily
 from schemas.projections import ClassMembership
+from tests.examples import examples
 from tests.made_classes import frame
 from tests.reference_cycles import DISTRICT, YEAR, attended, closed, day, facts, held, joined, opened, probe, scheduled
 from transforms.cycles import cycle_tables
@@ -181,8 +182,8 @@ def test_without_the_knob_the_class_changes_nothing():
     assert bare["classmates"].to_list() == [None]
 
 
-@settings(max_examples=25, deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 60), st.integers(0, 2)), min_size=8, max_size=60), st.randoms())
+@examples(40)
 def test_gaps_agree_with_the_slow_version_in_any_order(points, random):
     """Four students, two in a cycle, probed on random days; any three others say something."""
     names = ("ana", "ben", "cem", "dia", "eva")
