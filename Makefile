@@ -31,8 +31,9 @@ imports: $(VENV)/.installed
 unit: $(VENV)/.installed
 	POLARS_MAX_THREADS=1 OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadscope --no-loadscope-reorder
 
+# What takes long, and every example of the properties that `make test` tries a share of (tests/examples.py).
 slow: $(VENV)/.installed
-	$(BIN)/pytest -m slow
+	EXAMPLES=all $(BIN)/pytest -m 'slow or hypothesis'
 
 docs: $(VENV)/.installed
 	$(BIN)/python -m schemas.dictionary

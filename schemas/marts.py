@@ -44,8 +44,8 @@ class ClassroomFlag(Mart):
     interval_high: pl.Float64 = field("Upper end of the 95 % interval of the need share.")
     is_evaluable: pl.Boolean = field("Enough tested, and enough of the enrolled, for a rule about a class.")
     prior: pl.String = field(
-        "What the class is taken to share with others: two_level, one_level, full_bayes, pooled, fixed; jeffreys:"
-        " nothing, for a section that is not regular. Null with all that follows from it where not evaluable.",
+        "What the class is taken to share with others: two_level, one_level, moments, full_bayes, pooled, fixed;"
+        " jeffreys: nothing, for a section that is not regular. Null with all that follows where not evaluable.",
         isin=projections.PRIORS,
     )
     prior_from: pl.String = field(

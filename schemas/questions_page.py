@@ -20,7 +20,7 @@ Every answer is a view or a table macro in the schema `answers`. Put your own di
 the SQL below; `tierline demo` makes a district `d001` with which every line runs as it stands. Without the condition on
 `district_id` a question is asked of all districts in the file.
 
-- **As of a day** means: the window in force on that day. In each district that is the window whose reference date is the
+- **As of a day** means: the window in force on that day, in each district the window whose reference date is the
   latest on or before the day; `answers.window_on(day)` lists them. It is answered with all that is known today, later
   corrections included. What was known on a past day is another question: `tierline run --as-of DAY --out FOLDER`
   rebuilds the warehouse of that day.
