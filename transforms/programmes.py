@@ -9,7 +9,7 @@ from scipy import sparse
 
 Floats = NDArray[np.float64]
 
-_PRIMAL_SIMPLEX = 4
+_DUAL_SIMPLEX, _PRIMAL_SIMPLEX = 1, 4
 
 
 class Changes:
@@ -24,8 +24,8 @@ class Changes:
         self._every = np.arange(self.cells, dtype=np.int32)
         self._solver = _solver()
         self._solver.setOptionValue("presolve", "off")
-        self._solver.setOptionValue("simplex_strategy", _PRIMAL_SIMPLEX)
         self._solver.passModel(_model(self.relations))
+        self._patience = 1000 + 5 * self.cells
 
     def bound(self, low: Floats, high: Floats) -> None:
         """Let every cell change by as much."""
@@ -37,10 +37,14 @@ class Changes:
         For any change within any bounds, `direction @ change` is `reduced @ change`.
         """
         self._solver.changeColsCost(self.cells, self._every, direction)
+        self._solver.setOptionValue("simplex_strategy", _PRIMAL_SIMPLEX)
+        self._solver.setOptionValue("simplex_iteration_limit", self._patience)
         self._solver.run()
         if self._solver.getModelStatus() != highspy.HighsModelStatus.kOptimal:
-            # A basis that went bad; from scratch the same programme is solved.
+            # The primal simplex can run in circles; the dual one, from scratch, then does not.
             self._solver.clearSolver()
+            self._solver.setOptionValue("simplex_strategy", _DUAL_SIMPLEX)
+            self._solver.setOptionValue("simplex_iteration_limit", highspy.kHighsIInf)
             self._solver.run()
         found = self._solver.getSolution()
         reduced = direction - self.relations.T @ np.array(found.row_dual)
@@ -55,6 +59,19 @@ def furthest_whole(relations: sparse.csr_array, low: Floats, high: Floats, direc
     model.col_cost_ = direction
     model.integrality_ = [highspy.HighsVarType.kInteger] * len(low)
     solver.setOptionValue("mip_rel_gap", 0.0)
+    solver.passModel(model)
+    solver.run()
+    if solver.getModelStatus() != highspy.HighsModelStatus.kOptimal:
+        return None
+    return np.rint(np.array(solver.getSolution().col_value))
+
+
+def whole_table(relations: sparse.csr_array, sums: Floats, low: Floats, high: Floats) -> Floats | None:
+    """Whole numbers within bounds with `relations @ numbers = sums`; None where there are none."""
+    solver = _solver()
+    model = _model(relations.tocsc(), low, high)
+    model.row_lower_ = model.row_upper_ = sums
+    model.integrality_ = [highspy.HighsVarType.kInteger] * len(low)
     solver.passModel(model)
     solver.run()
     if solver.getModelStatus() != highspy.HighsModelStatus.kOptimal:

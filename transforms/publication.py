@@ -86,6 +86,7 @@ class Problem:
     relations: sparse.csr_array
     sums: pl.DataFrame
     rows: pl.DataFrame
+    is_linked: bool
 
     def published(self, withheld: NDArray[np.bool_], is_primary: NDArray[np.bool_] | None = None) -> "Problem":
         """What others see if these cells are withheld: no value of theirs is left.
@@ -153,7 +154,7 @@ def problem(releases: Sequence[pl.DataFrame], layout: Layout, *, is_linked: bool
     relations, sums = _distinct(pl.concat(found), rows["cell"].n_unique())
     totals = sums.filter(pl.col("over") != "statistic")["total"].unique()
     cells = _cells(rows, layout).with_columns(is_total=pl.col("cell").is_in(totals.implode())).drop("cell")
-    return Problem(layout, cells, relations, sums, rows)
+    return Problem(layout, cells, relations, sums, rows, is_linked)
 
 
 def _by_release(rows: pl.DataFrame) -> Iterator[pl.DataFrame]:

@@ -1,0 +1,299 @@
+"""What an attacker can prove of every withheld cell from all that is published (METHOD 4.5, SEMANTICS 8.2-8.5).
+
+Nothing here believes the solver that chose the cells. A cell passes only by a witness: two tables of whole numbers that
+agree with everything published, within the bounds an attacker knows, and lie far enough apart in that cell. Tables are
+found by linear programmes and believed after arithmetic in whole numbers; one pair serves many cells. What has no
+witness after that goes to the integer programme, cell by cell. No message holds a value.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+from scipy import sparse
+from scipy.sparse import csgraph
+
+from transforms.programmes import Changes, furthest_whole, whole_table
+from transforms.publication import COMPLEMENT, Layout, Problem, Rule, problem
+
+Whole = NDArray[np.int64]
+Flags = NDArray[np.bool_]
+
+_TOGETHER = 2000
+"""Cells of one linear programme while witnesses are sought."""
+_DISTRICTS = (1, 8)
+"""Districts searched together, in steps."""
+_ROUNDS = 12
+"""Pairs of tables tried on the same cells before the integer programme."""
+_FRACTION = 1e-6
+
+
+@dataclass(frozen=True)
+class AuditReport:
+    """What was found. `findings` names table keys, `statistic`, `release` and the `rule` that is broken."""
+
+    findings: pl.DataFrame
+    cells: int
+    """Withheld cells, every one audited."""
+    by_witness: int
+    """Of them, proven by a pair of tables that served many."""
+    by_solver: int
+    """Of them, settled by an integer programme of their own."""
+
+    @property
+    def is_passed(self) -> bool:
+        return self.findings.is_empty()
+
+
+def audit(published: Problem, rule: Rule, known: Whole | None = None) -> AuditReport:
+    """Try to undo a publication.
+
+    Broken rules: `small` (a shown value under the threshold), `remainder` (a shown total leaves a small sum to its
+    withheld parts), `difference` (two releases differ by a small number), `narrow` (a withheld cell, or a band, is
+    known too well), `contradiction` (no whole numbers agree with what is published).
+
+    Args:
+        published: `Problem.published`, or what somebody else published. Where `is_primary` is not known every
+            withheld cell is held to the width of a primary.
+        rule: Thresholds; public.
+        known: A table to start from, such as the true one. It is used only if it agrees with all that is published.
+    """
+    attack = _Attack(published, rule)
+    if not attack.begin(known):
+        return AuditReport(_named(published, attack.contradicted, "contradiction"), attack.count, 0, 0)
+    attack.seek()
+    by_witness = int(np.count_nonzero(attack.is_wide() & attack.unknown))
+    attack.settle()
+    findings = [
+        _named(published, _small(published, rule), "small"),
+        _named(published, _remainders(published, rule), "remainder"),
+        _named(published, _differences(published, rule, attack), "difference"),
+        _named(published, ~attack.is_wide(), "narrow"),
+    ]
+    return AuditReport(pl.concat(findings), attack.count, by_witness, attack.count - by_witness)
+
+
+def audit_releases(releases: Sequence[pl.DataFrame], layout: Layout, rule: Rule) -> AuditReport:
+    """Audit releases twice: unchanged cells linked, and every release for itself (SEMANTICS 8.4).
+
+    Args:
+        releases: Rows of `publication.long`, `shown` everywhere known.
+        layout: Tables of each.
+        rule: Thresholds.
+    """
+    linked, apart = (audit(_as_seen(problem(releases, layout, is_linked=each)), rule) for each in (True, False))
+    findings = pl.concat([linked.findings, apart.findings]).unique(maintain_order=True)
+    return AuditReport(
+        findings,
+        linked.cells + apart.cells,
+        linked.by_witness + apart.by_witness,
+        linked.by_solver + apart.by_solver,
+    )
+
+
+def intervals(published: Problem, rule: Rule) -> pl.DataFrame:
+    """Least and greatest whole number of every withheld cell: `cell`, `low`, `high`. Exact; for small publications."""
+    attack = _Attack(published, rule)
+    if not attack.begin(None):
+        raise ValueError("no whole numbers agree with what is published")
+    cells = np.flatnonzero(attack.unknown)
+    for cell in cells:
+        attack.solve(int(cell))
+    return pl.DataFrame({"cell": cells, "low": attack.low[cells], "high": attack.high[cells]})
+
+
+def _as_seen(made: Problem) -> Problem:
+    """Only what is shown is known; whoever published may say what is primary."""
+    shown = made.cells["shown"].fill_null(False)
+    primary = made.cells["is_primary"]
+    return made.published(~shown.to_numpy(), None if primary.is_null().all() else primary.fill_null(False).to_numpy())
+
+
+class _Attack:
+    """Tables that agree with everything published, and how far apart they are in each cell."""
+
+    def __init__(self, published: Problem, rule: Rule) -> None:
+        cells = published.cells
+        self.relations = published.relations
+        self.unknown = ~cells["shown"].to_numpy()
+        self.count = int(np.count_nonzero(self.unknown))
+        self.block = cells["block"].to_numpy()
+        self.shown = np.where(self.unknown, 0, cells["value"].fill_null(0).to_numpy())
+        least = cells.select(pl.col("low").fill_null(pl.Series(rule.least(cells["kind"])))).to_series().to_numpy()
+        most = cells["high"].fill_null(published.ceiling).to_numpy()
+        self.least, self.most = np.where(self.unknown, least, self.shown), np.where(self.unknown, most, self.shown)
+        self.need = np.where(self.unknown, _needed(cells, rule), 0)
+        links = abs(self.relations) @ sparse.diags_array(self.unknown.astype(float))
+        self.label = csgraph.connected_components(links.T @ links, directed=False)[1]
+        self.late, self.early = _changed(published)
+        self.contradicted = np.zeros(len(cells), bool)
+
+    def begin(self, known: Whole | None) -> bool:
+        """Find one table; false where there is none."""
+        self.base = self.shown if known is None else known.astype(np.int64)
+        if known is None or not self._is_table(self.base):
+            self.base = self.shown.copy()
+            rest = -(self.relations @ self.shown).astype(float)
+            for cells in self._chunks():
+                rows = self._rows(cells)
+                low, high = self.least[cells].astype(float), self.most[cells].astype(float)
+                found = whole_table(self.relations[rows][:, cells], rest[rows], low, high)
+                self.contradicted[cells] = found is None
+                self.base[cells] = 0 if found is None else found
+        self.low, self.high = self.base.copy(), self.base.copy()
+        self.near = self.far = self.base[self.late] - self.base[self.early]
+        if not self.contradicted.any() and not self._is_table(self.base):
+            self.contradicted = np.ones(len(self.unknown), bool)
+        return not self.contradicted.any()
+
+    def seek(self) -> None:
+        """Look for witnesses inside each district, then inside groups of districts, then everywhere."""
+        for size in _DISTRICTS:
+            place = np.where(self.unknown & (self.block >= 0), self.block // size, -1)
+            order = np.argsort(place, kind="stable")
+            if place.max(initial=-1) > 0:
+                for cells in np.split(order, np.flatnonzero(np.diff(place[order])) + 1)[1:]:
+                    self._seek(np.sort(cells))
+        for cells in self._chunks():
+            self._seek(cells)
+
+    def settle(self) -> None:
+        """Solve for every cell that has no witness yet."""
+        for cell in np.flatnonzero(~self.is_wide()):
+            if not self.is_wide()[cell]:
+                self.solve(int(cell))
+        for at in np.flatnonzero(self.near == self.far):
+            self._solve(np.array([self.late[at], self.early[at]]), np.array([1.0, -1.0]))
+
+    def solve(self, cell: int) -> None:
+        """Find the tables with the least and the greatest whole number of one cell."""
+        self._solve(np.array([cell]), np.array([1.0]))
+
+    def is_wide(self) -> Flags:
+        """Cells with a witness, and those that need none."""
+        return self.high - self.low >= self.need
+
+    def _solve(self, wanted: Whole, signs: NDArray[np.float64]) -> None:
+        cells = np.flatnonzero(np.isin(self.label, self.label[wanted[self.unknown[wanted]]]) & self.unknown)
+        direction = np.zeros(len(self.unknown))
+        direction[wanted] = signs
+        relations = self.relations[self._rows(cells)][:, cells]
+        for sign in (1.0, -1.0):
+            change = furthest_whole(relations, *self._bounds(cells), sign * direction[cells])
+            if change is not None:
+                self._keep(cells, relations, change)
+
+    def _seek(self, cells: Whole) -> None:
+        left = ~self.is_wide()[cells]
+        if not left.any():
+            return
+        relations = self.relations[self._rows(cells)][:, cells]
+        changes = Changes(relations)
+        changes.bound(*self._bounds(cells))
+        random = np.random.default_rng(0)
+        for _ in range(_ROUNDS):
+            direction = np.where(random.random(len(cells)) < 0.5, 1.0, -1.0) * left
+            for sign in (1.0, -1.0):
+                self._keep(cells, relations, changes.furthest(sign * direction)[0])
+            still = ~self.is_wide()[cells]
+            if not still.any() or np.array_equal(still, left):
+                return
+            left = still
+
+    def _bounds(self, cells: Whole) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        low, high = self.least[cells] - self.base[cells], self.most[cells] - self.base[cells]
+        return low.astype(float), high.astype(float)
+
+    def _keep(self, cells: Whole, relations: sparse.csr_array, change: NDArray[np.float64]) -> None:
+        """Believe a table if it is one: whole numbers, within bounds, and no sum these cells stand in changes."""
+        whole = np.rint(change).astype(np.int64)
+        table = self.base[cells] + whole
+        is_whole = np.abs(whole - change).max(initial=0) < _FRACTION
+        is_within = np.all((table >= self.least[cells]) & (table <= self.most[cells]))
+        if is_whole and is_within and not (relations @ whole).any():
+            self.low[cells] = np.minimum(self.low[cells], table)
+            self.high[cells] = np.maximum(self.high[cells], table)
+            every = self.base.copy()
+            every[cells] = table
+            apart = every[self.late] - every[self.early]
+            self.near, self.far = np.minimum(self.near, apart), np.maximum(self.far, apart)
+
+    def _is_table(self, table: Whole) -> bool:
+        is_within = np.all((table >= self.least) & (table <= self.most))
+        return bool(is_within and not (self.relations @ table).any())
+
+    def _chunks(self) -> Iterator[Whole]:
+        """Withheld cells with all others that sums link them to, small ones in one programme."""
+        unknown = np.flatnonzero(self.unknown)
+        order = unknown[np.argsort(self.label[unknown], kind="stable")]
+        ends = np.append(np.flatnonzero(np.diff(self.label[order])) + 1, len(order))
+        full = ends[np.flatnonzero(np.diff(ends // _TOGETHER, append=-1))]
+        yield from (each for each in np.split(order, full) if len(each))
+
+    def _rows(self, cells: Whole) -> Whole:
+        inside = np.zeros(self.relations.shape[1])
+        inside[cells] = 1
+        return np.flatnonzero(abs(self.relations) @ inside > 0)
+
+
+def _changed(published: Problem) -> tuple[Whole, Whole]:
+    """Cells that changed between releases: each version and the one before."""
+    keys, version = [*published.layout.keys, "statistic"], pl.col("version")
+    named = published.cells.with_row_index("cell").with_columns(name=pl.struct(keys).rle_id())
+    pairs = (
+        named.filter(pl.lit(published.is_linked) & (version.max().over("name") > 0))
+        .with_columns(early=pl.col("cell").shift(1).over("name"))
+        .drop_nulls("early")
+    )
+    return pairs["cell"].to_numpy().astype(np.int64), pairs["early"].to_numpy().astype(np.int64)
+
+
+def _needed(cells: pl.DataFrame, rule: Rule) -> Whole:
+    """How far apart two tables must be in a cell."""
+    wide = rule.thresholds(cells["kind"]) - 1
+    is_primary, is_band = cells["is_primary"].fill_null(True).to_numpy(), cells["high"].is_not_null().to_numpy()
+    return np.where(is_band, np.where(is_primary, rule.c_min - 1, 0), np.where(is_primary, wide, 1))
+
+
+def _small(published: Problem, rule: Rule) -> Flags:
+    """Shown counts of 1 to threshold - 1, and complements from 0 on, of anybody at all."""
+    cells = published.cells
+    value = cells["value"].fill_null(0).to_numpy()
+    links = published.sums.with_row_index("sum").filter(pl.col("over") == "statistic")
+    students = np.ones(len(cells))
+    parts = published.relations[links["sum"].to_numpy()].tocoo()
+    is_part = parts.data > 0
+    totals = links["total"].to_numpy()[parts.row[is_part]]
+    students[parts.col[is_part]] = np.where(cells["shown"].to_numpy()[totals], value[totals], 1)
+    from_zero = (cells["kind"] == COMPLEMENT).to_numpy() | rule.protect_zero
+    is_small = (value < rule.thresholds(cells["kind"])) & ((value > 0) | (from_zero & (students > 0)))
+    return cells["shown"].to_numpy() & is_small
+
+
+def _remainders(published: Problem, rule: Rule) -> Flags:
+    """Totals that are shown and leave their withheld parts a sum of 1 to threshold - 1."""
+    cells, relations, totals = published.cells, published.relations, published.sums["total"].to_numpy()
+    shown = cells["shown"].to_numpy()
+    rest = -(relations @ np.where(shown, cells["value"].fill_null(0).to_numpy(), 0))
+    withheld = (relations > 0) @ (~shown).astype(float)
+    banded = (relations > 0) @ cells["high"].is_not_null().to_numpy().astype(float)
+    is_link = (published.sums["over"] == "statistic").to_numpy()
+    threshold = np.where(is_link, rule.min_category, rule.thresholds(cells["kind"])[totals])
+    flags = np.zeros(len(cells), bool)
+    flags[totals[shown[totals] & (withheld > 0) & (banded == 0) & (rest > 0) & (rest < threshold)]] = True
+    return flags
+
+
+def _differences(published: Problem, rule: Rule, attack: _Attack) -> Flags:
+    """Cells whose change since an earlier release is proven, and small."""
+    apart, threshold = np.abs(attack.near), rule.thresholds(published.cells["kind"])[attack.late]
+    flags = np.zeros(len(published.cells), bool)
+    flags[attack.late[(attack.near == attack.far) & (apart > 0) & (apart < threshold)]] = True
+    return flags
+
+
+def _named(published: Problem, flags: Flags, rule: str) -> pl.DataFrame:
+    keys = [*published.layout.keys, "statistic", "release"]
+    return published.cells.filter(pl.Series(flags)).select(*keys, rule=pl.lit(rule))
