@@ -1,5 +1,6 @@
 """What pages are made from: the published warehouse, one query per table and district, rows grouped per page."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -142,3 +143,9 @@ def years_of(home: Home, district: str) -> list[str]:
     if rows is None:
         raise NothingToReport("Nothing is published yet. `tierline run` publishes what landed.")
     return sorted(rows["school_year"])
+
+
+def value_of(reading: Reading, setting: str) -> Any:
+    """A setting of the policy in force at the end of the school year; None where none is known."""
+    rows = reading.of("projections.policy_setting", setting=setting).filter(pl.col("until_on").is_null())
+    return None if rows.is_empty() else json.loads(rows["value"].item())

@@ -13,13 +13,22 @@ from pathlib import Path
 
 import jinja2
 
-from pipelines.report import classroom, district, school, words
+from pipelines.report import checks, classroom, cycles, district, meetings, method, quality, school, words
 from pipelines.report.names import read_names
 from pipelines.report.page import SECTIONS, Page
 from pipelines.report.reading import NothingToReport, Reading, years_of
 from warehouse.home import Home
 
-PAGES: tuple[Callable[[Reading], Iterable[Page]], ...] = (district.pages, school.pages, classroom.pages)
+PAGES: tuple[Callable[[Reading], Iterable[Page]], ...] = (
+    district.pages,
+    school.pages,
+    classroom.pages,
+    cycles.pages,
+    meetings.pages,
+    quality.pages,
+    checks.pages,
+    method.pages,
+)
 """What makes the pages, in the order of the navigation."""
 OPEN_WITH_NAMES = (0o700, 0o600)
 OPEN = (0o750, 0o640)
