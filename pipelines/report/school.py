@@ -240,7 +240,7 @@ def _cycles(rows: pl.DataFrame) -> list[Record]:
     """Delivery and outcomes by intervention, by name."""
     return [
         {
-            "intervention": row["intervention"] or "Not named",
+            "intervention": (row["intervention"] or "Not named").replace("_", " "),
             "cycles": row["cycles"],
             "open": row["open_cycles"],
             "overdue": row["overdue_cycles"],
