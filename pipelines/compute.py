@@ -102,19 +102,19 @@ def decide(
     facts: Mapping[str, pl.LazyFrame],
     quality: pl.DataFrame,
     plans: Plans,
-    earlier: pl.DataFrame | None = None,
 ) -> Tables:
     """Decisions come last: a school whose data failed is told so instead of being flagged.
+
+    Nothing of other districts and other school years is in them yet: ``pipelines.lending`` adds that.
 
     Args:
         tables: What ``compute`` made.
         facts: Current facts by family.
         quality: ``QualityResult`` rows.
         plans: Policies of each district.
-        earlier: ``ClassDecision`` rows of the two school years before.
     """
     decided = _decide(tables, facts, quality, plans)
-    return decided | {ClassDecision: persistence(decided[ClassDecision], earlier)}
+    return decided | {ClassDecision: persistence(decided[ClassDecision])}
 
 
 def _decide(tables: Tables, facts: Mapping[str, pl.LazyFrame], quality: pl.DataFrame, plans: Plans) -> Tables:
@@ -166,7 +166,7 @@ def _tables(facts: Mapping[str, pl.LazyFrame], policies: Mapping[str, DistrictPo
     memberships = class_memberships(facts, windows.lazy(), policies).collect()
     cuts = cut_scores(tests.lazy(), memberships.lazy(), windows.lazy(), policies).collect()
     needs = need_levels(tests.lazy(), memberships.lazy(), windows.lazy(), cuts.lazy(), facts, policies).collect()
-    cycles = cycle_tables(facts, policies, grades_of(memberships, needs))
+    cycles = cycle_tables(facts, policies, grades_of(memberships, needs), memberships)
     placements = placement_inputs(
         needs.lazy(),
         tests.lazy(),

@@ -230,3 +230,13 @@ def fingerprints(facts: Mapping[str, pl.DataFrame]) -> pl.DataFrame:
     ]
     schema = {"district_id": pl.String, "school_year": pl.String, "family": pl.String, "facts_hash": pl.String}
     return pl.concat([pl.DataFrame(schema=schema), *rows])
+
+
+def digests(rows: pl.DataFrame, by: Sequence[str], name: str) -> pl.DataFrame:
+    """Hash, as ``name``, of all that the rows of each group say; their order is not told."""
+    return (
+        rows.select(*by, said=pl.struct(pl.exclude(by)).struct.json_encode())
+        .sort("said")
+        .group_by(by)
+        .agg(pl.col("said").str.join("\n").chash.sha2_256().alias(name))  # type: ignore[attr-defined]
+    )

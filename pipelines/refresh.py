@@ -9,8 +9,8 @@ from importlib.metadata import version
 import polars as pl
 
 from pipelines.compute import Plans, Tables, compute, decide
-from pipelines.facts import PARTITION, current_facts, fingerprints
-from pipelines.lending import BORROWED, classes_before, lend
+from pipelines.facts import PARTITION, current_facts, digests, fingerprints
+from pipelines.lending import STANDS_ON, lend
 from pipelines.quality import RESULT_COLUMNS, blocked, contract_results, finding_results
 from pipelines.rules import histories
 from schemas.contract import columns, conform, empty, table_name
@@ -42,13 +42,12 @@ from schemas.projections import (
     TierStability,
     WindowRule,
 )
-from transforms.persistence import grade_years
 from transforms.policies import Span, policy_settings
 from transforms.tiers import state_after
 from warehouse.log import Log
 from warehouse.projections import DistrictState, Projections
 
-RULES_VERSION = "2"
+RULES_VERSION = "3"
 """Raised whenever a rule changes what it says of the same facts: everything is then computed again."""
 WRITERS = 3
 """Tables written at once."""
@@ -141,9 +140,10 @@ def refresh(
         chosen = {district: policies[district] for district in districts}
         own_ledger = ledger.filter(pl.col("district_id").is_in(districts))
         _Refresh(log, projections, chosen, own_ledger, plausible, report).run(school_year)
-    if news.height and school_year is None:
-        lent = lend(log, projections, lenders or projections, policies, as_of)
+    if news.height:
+        lent = lend(log, projections, lenders or projections, policies, as_of, school_year)
         report.updated = sorted({*report.updated, *lent})
+    if news.height and school_year is None:
         projections.districts.replace(news, [(district,) for district in news["district_id"].to_list()])
     report.held = blocked(projections.read(QualityResult, sorted(policies)).collect()).rows()
     return report
@@ -186,17 +186,16 @@ class _Refresh:
     ) -> pl.DataFrame:
         """Write what is stale of one school year; returns the states of all years after that."""
         plans = {district: each.of_year(year) for district, each in self.histories.items()}
-        placements, classes = self._placements_before(year), classes_before(self.projections, self.districts, year)
-        tiers = _hash(state_after(placements))
-        follow = {**dict.fromkeys(TIERS_FOLLOW, tiers), ClassDecision: _hash(grade_years(classes))}
-        inputs = input_ids(hashes, plans, follow)
-        before = states.filter(pl.col("school_year") == year, pl.col("projection") != BORROWED)
+        placements = self._placements_before(year)
+        tiers = digests(state_after(placements), ["district_id"], "before")
+        inputs = input_ids(hashes, plans, dict.fromkeys(TIERS_FOLLOW, tiers))
+        before = states.filter(pl.col("school_year") == year, pl.col("projection") != STANDS_ON)
         changed = inputs.join(before, on=[*PARTITION, "projection", "input_id"], how="anti")
         gone = before.join(inputs, on=[*PARTITION, "projection"], how="anti")
         stale = pl.concat([changed.select(PARTITION), gone.select(PARTITION)]).unique().sort(PARTITION)
         if stale.is_empty():
             return states
-        shaped, good = self._compute(facts, plans, (placements, classes), inputs, stale)
+        shaped, good = self._compute(facts, plans, placements, inputs, stale)
         done, writes = [], []
         for contract in PROJECTIONS:
             touched = pl.concat(
@@ -218,21 +217,21 @@ class _Refresh:
         self.report.updated += good.rows()
         self.report.quality = pl.concat([self.report.quality, shaped[QualityResult]])
         key = [*PARTITION, "projection"]
-        replaced = pl.concat([*done, good.with_columns(projection=pl.lit(BORROWED))])
+        replaced = pl.concat([*done, good.with_columns(projection=pl.lit(STANDS_ON))])
         return pl.concat([states.join(replaced, on=key, how="anti"), inputs.join(replaced, on=key, how="semi")])
 
     def _compute(
         self,
         facts: Mapping[str, pl.DataFrame],
         plans: Plans,
-        earlier: tuple[pl.DataFrame, pl.DataFrame],
+        placements: pl.DataFrame,
         inputs: pl.DataFrame,
         stale: pl.DataFrame,
     ) -> tuple[Tables, pl.DataFrame]:
         """Every table of the stale district-years in its final shape, and which of these may be written."""
         stale_plans = {district: plans[district] for district in stale["district_id"].to_list()}
         lazy = {family: rows.join(stale, on=PARTITION, how="semi").lazy() for family, rows in facts.items()}
-        tables, findings = compute(lazy, stale_plans, earlier[0])
+        tables, findings = compute(lazy, stale_plans, placements)
         tables[PolicySetting] = policy_settings(stale_plans, stale.select(PARTITION))
         shaped = {contract: _shaped(rows, contract, inputs) for contract, rows in tables.items()}
         checked = [finding_results(findings), *(contract_results(shaped[each], each, stale) for each in shaped)]
@@ -240,7 +239,7 @@ class _Refresh:
             latest = {district: spans[-1].policy for district, spans in stale_plans.items()}
             checked.append(self.plausible(shaped, self.ledger, latest).select(RESULT_COLUMNS))
         quality = pl.concat(checked).join(stale, on=PARTITION, how="semi")
-        decided = decide(shaped, lazy, quality, stale_plans, earlier[1])
+        decided = decide(shaped, lazy, quality, stale_plans)
         decisions = {contract: _shaped(rows, contract, inputs) for contract, rows in decided.items()}
         quality = pl.concat([quality, *(contract_results(rows, each, stale) for each, rows in decisions.items())])
         good = stale.join(blocked(quality), on=PARTITION, how="anti")
@@ -259,17 +258,6 @@ def _by_year(facts: dict[str, pl.DataFrame]) -> dict[str, tuple[pl.DataFrame, di
         rows = facts.pop(family).drop("content_hash")
         parts[family] = rows.clear(), rows.partition_by("school_year", as_dict=True)
     return parts
-
-
-def _hash(rows: pl.DataFrame) -> pl.DataFrame:
-    """What each district brings from the years before, as a hash: `district_id`, `before`."""
-    return (
-        rows.select("district_id", said=pl.struct(pl.all()).struct.json_encode())
-        .sort("said")
-        .group_by("district_id")
-        .agg(before=pl.col("said").str.join("\n"))
-        .with_columns(pl.col("before").chash.sha2_256())  # type: ignore[attr-defined]
-    )
 
 
 def input_ids(hashes: pl.DataFrame, plans: Plans, follow: Mapping[type[Projection], pl.DataFrame]) -> pl.DataFrame:

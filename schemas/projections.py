@@ -24,7 +24,7 @@ LEVELS = (
     "TOO_SMALL",
     "SYSTEM_DATA",
 )
-PRIORS = ("two_level", "one_level", "full_bayes", "pooled", "fixed", "jeffreys")
+PRIORS = ("two_level", "one_level", "moments", "full_bayes", "pooled", "fixed", "jeffreys")
 SEVERITIES = ("none", "watch", "suspect", "classwide_severe")
 TOPIC_BREADTHS = ("none", "one", "several", "most", "unknown")
 ATTENTIONS = ("none", "look", "act")
@@ -437,6 +437,11 @@ class CycleOutcome(Projection):
     peer_slope: pl.Float64 = field(
         "Median slope of the student's grade in other closed cycles of the measure; null below 10 such cycles."
     )
+    classmates: pl.Int64 = field("Classmates probed alike; null unless policy compares with the class.")
+    class_level_gap: pl.Float64 = field(
+        "Level less the classmates' mean, in their standard deviations; null below 10 of them."
+    )
+    class_slope_gap: pl.Float64 = field("The same of the slope.")
     response: pl.String = field("Response class.", isin=RESPONSES)
     reason: pl.String = field("Rule that decided the response class.")
     next_step: pl.String = field("What the response asks for (METHOD 2.4).", isin=NEXT_STEPS)
@@ -452,6 +457,7 @@ class Progress(Projection):
     subject_key: pl.String = field("Student.", nullable=False)
     school_id: pl.String = field("School.")
     measure: pl.String = field("Progress-monitoring measure.", nullable=False)
+    form_family: pl.String = field("Family of forms of the series; null where policy names none.")
     probes: pl.Int64 = field("Days with a probe; several of one day count by their median.")
     first_on: pl.Date = field("First probe day.")
     last_on: pl.Date = field("Last probe day.")
@@ -639,8 +645,8 @@ class ClassDecision(Projection):
     interval_high: pl.Float64 = field("Upper end of the 95 % Jeffreys interval of the need share.")
     is_evaluable: pl.Boolean = field("Enough tested, and enough of the enrolled, for a rule about a class.")
     prior: pl.String = field(
-        "What the class is taken to share with others: two_level, one_level, full_bayes, pooled, fixed; jeffreys:"
-        " nothing, for a section that is not regular. Null with all that follows from it where not evaluable.",
+        "What the class is taken to share with others: two_level, one_level, moments, full_bayes, pooled, fixed;"
+        " jeffreys: nothing, for a section that is not regular. Null with all that follows where not evaluable.",
         isin=PRIORS,
     )
     prior_from: pl.String = field(
