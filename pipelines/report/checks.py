@@ -49,6 +49,7 @@ FINDINGS: Mapping[str, str] = {
     "session_without_cycle": "Sessions that lie in no cycle",
     "several_open_cycles": "Records that fit more than one cycle",
     "probe_outside_cycle": "Probes that lie in no cycle of their student and measure",
+    "probe_of_other_forms": "Probes of other forms than the series they would belong to",
     "no_cycle": "Tutoring sessions that lie in no cycle",
     "goal_mismatch": "Goals recorded as met that the probes do not show, or the other way round",
 }
