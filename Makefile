@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 N ?= 100000
 
-.PHONY: demo test lint types imports unit slow bench bench-classes bench-questions validation docs ui clean
+.PHONY: demo test lint types imports unit slow bench bench-classes bench-questions validation docs site ui clean
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -37,6 +37,11 @@ slow: $(VENV)/.installed
 
 docs: $(VENV)/.installed
 	$(BIN)/python -m schemas.dictionary
+
+# The documentation as a site in build/site; a dead link or a page nobody leads to stops it.
+site: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,docs]'
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict --config-file docs/site/mkdocs.yml
 
 bench: bench-classes
 	$(BIN)/python -m benchmarks.load --students $(N)

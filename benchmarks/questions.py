@@ -104,19 +104,24 @@ def bench(folder: Path, students: int, districts: int) -> dict[str, object]:
 
 
 def _asked(connection: duckdb.DuckDBPyConnection, number: int, answer: Answer) -> dict[str, object]:
-    """One question: the median of five times, after one that warms up."""
+    """One question: the median of five times, after one that warms up.
+
+    The processor's time is told beside it: on a machine that others use, the time by the clock is theirs as well.
+    """
     rows = pl.DataFrame(connection.sql(answer.sql)).height
-    seconds = []
+    seconds, worked = [], []
     for _ in range(REPEATS):
-        begun = time.perf_counter()
+        begun, idle = time.perf_counter(), time.process_time()
         pl.DataFrame(connection.sql(answer.sql))
         seconds.append(time.perf_counter() - begun)
+        worked.append(time.process_time() - idle)
     milliseconds = 1000 * statistics.median(seconds)
     return {
         "number": number,
         "answer": answer.name,
         "rows": rows,
         "milliseconds": milliseconds,
+        "processor_milliseconds": 1000 * statistics.median(worked),
         "is_met": milliseconds <= MILLISECONDS,
     }
 

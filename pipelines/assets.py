@@ -50,7 +50,7 @@ def bring_up_to_date(context: dg.AssetExecutionContext, work: dg.ResourceParam[W
         if not selected:
             outcome.suspect = work.look_at_warehouse()
         current = current_results(work.home, outcome)
-        results = list(check_results(current, checks))
+        results = list(check_results(current, checks, work.home.reports))
     yield from results
     for district, rules in outcome.held.items():
         context.log.warning(f"{district}: held by {', '.join(rules)}")

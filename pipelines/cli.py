@@ -227,6 +227,8 @@ def show_layouts(
 
     named = tuple(_named(each) for each in alias or ())
     place = Home(home)
+    if district is not None:
+        _districts(place, [district])
     looked, told = look_at(place, file, Asked(district, layout, named))
     if as_json:
         written = write_aliases(place, looked) if write else []

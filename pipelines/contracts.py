@@ -138,6 +138,17 @@ MADE_FROM: dict[str, tuple[str, ...]] = {
     "marts/responder_summary": ("projections/responder_rate",),
     "marts/school_signal": ("projections/school_signal",),
     "marts/data_quality": ("projections/quality_result", "exports/ingest_ledger"),
+    "marts/student_need": (
+        "projections/window_rule",
+        "projections/class_membership",
+        "projections/cycle",
+        "projections/cycle_outcome",
+        "projections/tier_placement",
+        "projections/school_signal",
+    ),
+    "marts/tier_movement": ("projections/tier_placement",),
+    "marts/class_movement": ("projections/class_membership",),
+    "marts/measure_summary": ("projections/screening_result",),
     "marts/warehouse": (
         "exports/rejected_row",
         "projections/policy_setting",
@@ -155,6 +166,10 @@ MADE_FROM: dict[str, tuple[str, ...]] = {
         "marts/responder_summary",
         "marts/school_signal",
         "marts/data_quality",
+        "marts/student_need",
+        "marts/tier_movement",
+        "marts/class_movement",
+        "marts/measure_summary",
     ),
 }
 """What each table is made from. The warehouse names the tables that nothing else stands between."""

@@ -9,6 +9,7 @@ from schemas.events import ALL_YEARS, FAMILIES
 from schemas.exports import layouts
 from transforms.batches import LONGEST_ENROLMENT_YEARS
 from transforms.identity import winners
+from transforms.rows import is_among, outside
 from transforms.versions import standing
 from transforms.withdrawals import TEST, scope_of, withdrawn
 from warehouse.log import Log, loaded
@@ -62,7 +63,7 @@ def _standing(
         extracts = log.extracts(districts, readings)
         if extracts[0].height:
             gone = withdrawn(_scoped(rows.filter(pl.col("layout").is_in(extracts[0]["layout"].implode()))), *extracts)
-            rows = rows.join(gone, on=TEST, how="anti")
+            rows = outside(rows, gone, TEST)
     if family != "roster":
         rows = rows.drop("last_export_at")
     if shown.height:
@@ -96,11 +97,11 @@ def _versions(seen: pl.DataFrame, told: pl.DataFrame) -> pl.DataFrame:
     """The version of each fact that stands, once for each school year, and the last export that showed it."""
     fact = ["district_id", "natural_key"]  # districts number their schools and classes alike
     again = seen.filter(pl.struct(fact).is_duplicated())
-    several = again.select(fact).unique()
     stands = standing(again.lazy(), fact).collect()
     kept = [*told.columns, "last_export_at"]
-    once = told.join(several, on=fact, how="anti").with_columns(last_export_at="export_at")  # what was told stands
-    more = told.join(several, on=fact, how="semi").drop("export_at", "layout").join(stands, on=[*fact, "content_hash"])
+    is_again = is_among(told, again, fact)
+    once = told.filter(~is_again).with_columns(last_export_at="export_at")  # what was told stands
+    more = told.filter(is_again).drop("export_at", "layout").join(stands, on=[*fact, "content_hash"])
     rows = pl.concat([once.select(kept), more.select(kept)])
     versions = [*fact, "school_year"]
     if rows.select(pl.struct(versions).is_duplicated().any()).item():
@@ -111,9 +112,9 @@ def _versions(seen: pl.DataFrame, told: pl.DataFrame) -> pl.DataFrame:
 def _listed_only(rows: pl.DataFrame, listed: pl.DataFrame) -> pl.DataFrame:
     if listed.is_empty():
         return rows
-    kept = rows.join(listed, on=["district_id", "subject_key"], how="semi")
+    is_listed = is_among(rows, listed, ["district_id", "subject_key"])
     without_roster = ~pl.col("district_id").is_in(listed["district_id"].unique().implode())
-    return pl.concat([kept, rows.filter(pl.col("subject_key").is_null() | without_roster)])
+    return rows.filter(is_listed | pl.col("subject_key").is_null() | without_roster)
 
 
 def _in_their_years(roster: pl.DataFrame, year_starts: Mapping[str, int]) -> pl.DataFrame:

@@ -88,12 +88,12 @@ def _(district, mo, rows):
 @app.cell
 def _(mo, place, rows):
     tiers = rows(
-        "select benchmark_window, sum(students)::bigint as students, sum(tier_1)::bigint as tier_1,"
-        " sum(tier_2)::bigint as tier_2, sum(tier_3)::bigint as tier_3, sum(students - placed)::bigint as no_tier,"
-        " sum(tier_2 + tier_3) / nullif(sum(placed), 0) as recommended_share,"
-        " answers.wilson_low(sum(tier_2 + tier_3), sum(placed)) as recommended_low,"
-        " answers.wilson_high(sum(tier_2 + tier_3), sum(placed)) as recommended_high"
-        " from marts.tier_summary where district_id = ? and school_year = ? group by all"
+        "with counted as (select benchmark_window, sum(students)::bigint as students, sum(tier_1)::bigint as tier_1,"
+        " sum(tier_2)::bigint as tier_2, sum(tier_3)::bigint as tier_3, sum(students - placed)::bigint as no_tier"
+        " from marts.tier_summary where district_id = ? and school_year = ? group by all)"
+        " select *, (tier_2 + tier_3) / nullif(students - no_tier, 0) as recommended_share,"
+        " answers.wilson_low(tier_2 + tier_3, students - no_tier) as recommended_low,"
+        " answers.wilson_high(tier_2 + tier_3, students - no_tier) as recommended_high from counted"
         " order by list_position(['fall', 'winter', 'spring'], benchmark_window)",
         *place[:2],
     )

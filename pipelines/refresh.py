@@ -43,6 +43,7 @@ from schemas.projections import (
     WindowRule,
 )
 from transforms.policies import Span, policy_settings
+from transforms.rows import among
 from transforms.tiers import state_after
 from warehouse.log import Log
 from warehouse.projections import DistrictState, Projections
@@ -182,9 +183,9 @@ class _Refresh:
         self.projections.partitions.replace(states, [(district,) for district in self.districts])
 
     def _year(
-        self, year: str, facts: Mapping[str, pl.DataFrame], hashes: pl.DataFrame, states: pl.DataFrame
+        self, year: str, facts: dict[str, pl.DataFrame], hashes: pl.DataFrame, states: pl.DataFrame
     ) -> pl.DataFrame:
-        """Write what is stale of one school year; returns the states of all years after that."""
+        """Write what is stale of one school year; returns the states of all years after that. Lets go of ``facts``."""
         plans = {district: each.of_year(year) for district, each in self.histories.items()}
         placements = self._placements_before(year)
         tiers = digests(state_after(placements), ["district_id"], "before")
@@ -208,7 +209,7 @@ class _Refresh:
             written = touched.join(stale if contract is QualityResult else good, on=PARTITION, how="semi")
             rows = shaped[contract]
             if written.height < stale.height:
-                rows = rows.join(written, on=PARTITION, how="semi", maintain_order="left")
+                rows = among(rows, written, PARTITION)
             writes.append((contract, rows, written.sort(PARTITION).rows()))
             done.append(written.with_columns(projection=pl.lit(table_name(contract))))
             self.report.rows[table_name(contract)] = self.report.rows.get(table_name(contract), 0) + rows.height
@@ -222,18 +223,21 @@ class _Refresh:
 
     def _compute(
         self,
-        facts: Mapping[str, pl.DataFrame],
+        facts: dict[str, pl.DataFrame],
         plans: Plans,
         placements: pl.DataFrame,
         inputs: pl.DataFrame,
         stale: pl.DataFrame,
     ) -> tuple[Tables, pl.DataFrame]:
-        """Every table of the stale district-years in its final shape, and which of these may be written."""
+        """Every table of the stale district-years in its final shape, and which of these may be written.
+
+        Facts and tables are let go as soon as they were used: a district of a hundred thousand has gigabytes of them.
+        """
         stale_plans = {district: plans[district] for district in stale["district_id"].to_list()}
-        lazy = {family: rows.join(stale, on=PARTITION, how="semi").lazy() for family, rows in facts.items()}
+        lazy = {family: among(facts.pop(family), stale, PARTITION).lazy() for family in list(facts)}
         tables, findings = compute(lazy, stale_plans, placements)
         tables[PolicySetting] = policy_settings(stale_plans, stale.select(PARTITION))
-        shaped = {contract: _shaped(rows, contract, inputs) for contract, rows in tables.items()}
+        shaped = {contract: _shaped(tables.pop(contract), contract, inputs) for contract in list(tables)}
         checked = [finding_results(findings), *(contract_results(shaped[each], each, stale) for each in shaped)]
         if self.plausible is not None:
             latest = {district: spans[-1].policy for district, spans in stale_plans.items()}

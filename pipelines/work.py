@@ -22,7 +22,7 @@ from warehouse.delta import StoreError
 from warehouse.home import Home, HomeError, valid_district
 from warehouse.log import Log
 from warehouse.projections import Projections
-from warehouse.publish import PublishFailed, publish, unpublished
+from warehouse.publish import PARTITIONED, PublishFailed, publish, unpublished
 from warehouse.vault import VaultError
 
 DONE, BLOCKED, NOTHING = 0, 1, 3
@@ -193,7 +193,10 @@ class Work:
             outcome.transient |= failure.transient
 
     def _publish(self, log: Log, projections: Projections, outcome: Outcome, tell: Callable[[str], None]) -> None:
-        changed = unpublished(self.home.warehouse, projections.partitions.scan().collect(), log.ledger_rows())
+        states = projections.partitions.scan().collect()
+        changed = unpublished(self.home.warehouse, states, log.ledger_rows())
+        if changed and changed.issuperset(states.select(PARTITIONED).rows()):
+            changed = None  # no district-year stays: built anew the file is half as large
         if changed is None or changed:
             tell("warehouse")
             outcome.published = publish(self.home.warehouse, published_files(log, projections), changed)

@@ -83,7 +83,7 @@ TELLINGS = st.lists(
 )
 
 
-@examples(15)
+@examples(15, share=15)
 @given(TELLINGS.flatmap(lambda each: st.tuples(st.just(each), st.permutations(range(len(each))))))
 @example(([("assessment", 1, 186, 30), ("assessment", 2, 186, 30)], [1, 0]))
 @example(([("assessment", 1, 186, 30), ("assessment", 2, 192, 30), ("assessment", 3, 186, 30)], [0, 2, 1]))

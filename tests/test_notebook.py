@@ -27,7 +27,7 @@ def walked(lived: Lived) -> dict[str, object]:
 
 def table(lived: Lived, name: str) -> pl.DataFrame:
     with connect(lived.home.warehouse) as connection:
-        return pl.DataFrame(connection.table(name))
+        return pl.DataFrame(connection.sql(f"from {name}"))
 
 
 def test_it_walks_the_latest_window_of_the_first_district(walked, lived: Lived):

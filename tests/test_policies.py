@@ -35,17 +35,18 @@ def policy(tier_2: int, head: str = "") -> str:
     return POLICY + head + CUT.format(tier_2=tier_2)
 
 
-@pytest.fixture
-def place(tmp_path: Path) -> Place:
-    return started(tmp_path, datetime(2026, 2, 1, tzinfo=UTC))
-
-
-def started(root: Path, now: datetime) -> Place:
-    made = Place(root, policy(21))
-    made.clock = Clock(now)
+@pytest.fixture(scope="module")
+def started(tmp_path_factory: pytest.TempPathFactory) -> Place:
+    made = Place(tmp_path_factory.mktemp("started"), policy(21))
+    made.clock = Clock(datetime(2026, 2, 1, tzinfo=UTC))
     made.load("2026-01-30/map.csv", map_file(*FALL, *WINTER))
     made.refresh()
     return made
+
+
+@pytest.fixture
+def place(started: Place, tmp_path: Path) -> Place:
+    return started.copy(tmp_path)
 
 
 def levels(place: Place) -> dict[str, set[str]]:

@@ -8,6 +8,7 @@ import polars_hash  # noqa: F401 registers the hash namespace of expressions
 
 from schemas.contract import columns
 from schemas.events import EVENT_TYPES, FAMILIES, PAYLOADS, Key
+from transforms.rows import in_order
 
 CONTENT_ENVELOPE = ("school_id", "occurred_on")
 """Envelope columns that are content: a new date in a season slot is a correction."""
@@ -131,9 +132,8 @@ def identify(facts: pl.DataFrame, family: str, secret: bytes, leave_out: Sequenc
         return facts.with_columns(
             natural_key=pl.lit(None, pl.String), content_hash=pl.lit(None, pl.String), is_repeat=pl.lit(False)
         )
-    keyed = _with_key(facts.sort("source_line", "slot")).with_columns(
-        content_hash=content_hash(facts, family, secret, leave_out)
-    )
+    facts = in_order(facts, ["source_line", "slot"])
+    keyed = _with_key(facts).with_columns(content_hash=content_hash(facts, family, secret, leave_out))
     keyed = keyed.with_columns(is_repeat=~pl.struct("_key", "content_hash").is_first_distinct())
     rank = (
         pl.when(pl.col("_ordinal") & (pl.col("content_hash").n_unique().over("_key") > 1))

@@ -41,6 +41,7 @@ def make_report(context: dg.AssetExecutionContext, work: dg.ResourceParam[Work])
             continue
         metadata = {
             "path": dg.MetadataValue.path(str(built.folder / "index.html")),
+            "checks": dg.MetadataValue.path(str(built.folder / "checks.html")),
             "pages": dg.MetadataValue.int(built.pages),
             "bytes": dg.MetadataValue.int(built.bytes),
         }

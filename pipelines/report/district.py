@@ -139,7 +139,7 @@ def _levels_over_time(flags: pl.DataFrame) -> Figure:
         part=pl.col("group").replace(labels),
         sign=pl.col("group").replace({group: mark for group, (mark, _, _) in READINGS.items()}),
         place=pl.col("group").replace_strict({group: i for i, group in enumerate(READINGS)}, return_dtype=pl.Int8),
-    )
+    ).sort("x", "place")
     draw = stacked(drawn, whens, [labels[each] for each in READINGS], [COLOURS[each] for each in READINGS], "Classes")
     return figure(
         "levels-over-time",

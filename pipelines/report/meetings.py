@@ -13,20 +13,20 @@ import polars as pl
 from pipelines.report.cycles import cycle_anchor, cycles_path, proposals
 from pipelines.report.page import Page, class_path, school_path, slug
 from pipelines.report.reading import GRADE_ORDER, WINDOWS, Reading, Record
-from pipelines.report.words import LEVELS, Rate, counted, grade_name, listed, measure_name, number, percent
+from pipelines.report.words import Rate, counted, grade_name, listed, measure_name, number, percent
 from transforms.persistence import CANNOT_SAY, FLAGS
 
 INDEX = "meetings/index.html"
-MOST_CLASSES = 10
+MOST_CLASSES = 8
 """Classes listed one by one; the others are counted by grade, so that the sheet stays one page."""
-MOST_CYCLES = 8
+MOST_CYCLES = 6
 THIN = ("LOW_COVERAGE", "SYSTEM_DATA")
 """Levels that wait for data."""
-ATTENTIONS: Mapping[str, str] = {"act": "recommended action", "look": "look", "none": "no action from this alone"}
+ATTENTIONS: Mapping[str, str] = {"act": "recommended action", "look": "look", "none": "none from this"}
 GROWTHS: Mapping[str, str] = {
-    "more": "more in need than from their fall levels",
-    "as_expected": "as expected from their fall levels",
-    "fewer": "fewer in need than from their fall levels",
+    "more": "more than expected",
+    "as_expected": "as expected",
+    "fewer": "fewer than expected",
 }
 
 
@@ -207,18 +207,15 @@ def _class(row: Record) -> Record:
         "level": row["level"],
         "rate": Rate(row["in_need"], row["tested"], row["need_share"], row["interval_low"], row["interval_high"]),
         "coverage": percent(row["coverage"]),
-        "came": "fall describes who arrived" if row["benchmark_window"] == "fall" else growth,
+        "came": "it is who arrived" if row["benchmark_window"] == "fall" else growth,
         "attention": ATTENTIONS[row["attention"] or "none"],
     }
 
 
 def _by_grade(rows: pl.DataFrame) -> str:
-    """The classes that are not listed, counted by grade and level."""
-    counts = rows.group_by("grade", "level").len().sort(GRADE_ORDER, "level", nulls_last=True)
-    return "; ".join(
-        f"{grade_name(grade)}: {counted(count, 'class', 'classes')} {LEVELS[level].label.lower()}"
-        for grade, level, count in counts.rows()
-    )
+    """Classes counted by grade: `Grade 4 (2), Grade 5 (1)`."""
+    counts = rows.group_by("grade").len().sort(GRADE_ORDER, nulls_last=True)
+    return ", ".join(f"{grade_name(grade)} ({count})" for grade, count in counts.rows())
 
 
 def _cycles(reading: Reading, school: str, window: str) -> Record:

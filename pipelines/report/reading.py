@@ -49,8 +49,10 @@ class Reading:
     school_year: str
     names: Names | None = None
     """Who is who; None unless the report is made with names."""
-    _tables: dict[str, pl.DataFrame] = field(default_factory=dict)
-    _groups: dict[tuple[str, tuple[str, ...]], Mapping[tuple[object, ...], pl.DataFrame]] = field(default_factory=dict)
+    _tables: dict[str, pl.DataFrame] = field(default_factory=dict, repr=False)
+    _groups: dict[tuple[str, tuple[str, ...]], Mapping[tuple[object, ...], pl.DataFrame]] = field(
+        default_factory=dict, repr=False
+    )
 
     def history(self, name: str) -> pl.DataFrame:
         """A table such as `marts.classroom_flag`: the district's rows of this school year and those before."""

@@ -1,5 +1,6 @@
 """Sentences and numbers as pages say them: plain words, and `not known` where nothing is known."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
@@ -60,7 +61,7 @@ def probability(p: float | None) -> str:
     """`0.98`, cut off and never `1.00` or `0.00`: nothing here is certain."""
     if p is None:
         return NOT_KNOWN
-    return "over 0.99" if p > 0.99 else "under 0.01" if p < 0.01 else f"{int(100 * p) / 100:.2f}"
+    return "over 0.99" if p > 0.99 else "under 0.01" if p < 0.01 else f"{math.floor(100 * p + 1e-9) / 100:.2f}"
 
 
 def day(when: date | None) -> str:

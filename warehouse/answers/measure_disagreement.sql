@@ -1,28 +1,32 @@
 -- Of which students do two measures disagree?
+with below as (
+    select *
+    from projections.need_level
+    where need_level in ('tier_2', 'tier_3')
+),
+
+above as (
+    select *
+    from projections.need_level
+    where need_level not in ('tier_2', 'tier_3')
+)
+
 select
-    one.district_id,
-    one.school_year,
-    one.benchmark_window,
-    one.subject_key,
+    district_id,
+    school_year,
+    benchmark_window,
+    subject_key,
     placed.school_id,
     placed.grade,
-    one.measure,
-    one.need_level,
-    one.p_tier_2,
-    other.measure as other_measure,
-    other.need_level as other_need_level,
-    other.p_tier_2 as other_p_tier_2,
+    if(below.measure < above.measure, below.measure, above.measure) as measure,
+    if(below.measure < above.measure, below.need_level, above.need_level) as need_level,
+    if(below.measure < above.measure, below.p_tier_2, above.p_tier_2) as p_tier_2,
+    if(below.measure < above.measure, above.measure, below.measure) as other_measure,
+    if(below.measure < above.measure, above.need_level, below.need_level) as other_need_level,
+    if(below.measure < above.measure, above.p_tier_2, below.p_tier_2) as other_p_tier_2,
     placed.tier
-from projections.need_level as one
-join projections.need_level as other
-    on one.district_id = other.district_id
-    and one.school_year = other.school_year
-    and one.benchmark_window = other.benchmark_window
-    and one.subject_key = other.subject_key
-    and one.measure < other.measure
+from below
+join above
+    using (district_id, school_year, benchmark_window, subject_key)
 left join projections.tier_placement as placed
-    on one.district_id = placed.district_id
-    and one.school_year = placed.school_year
-    and one.benchmark_window = placed.benchmark_window
-    and one.subject_key = placed.subject_key
-where (one.need_level in ('tier_2', 'tier_3')) <> (other.need_level in ('tier_2', 'tier_3'))
+    using (district_id, school_year, benchmark_window, subject_key)
