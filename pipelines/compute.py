@@ -45,7 +45,8 @@ from transforms.responses import grades_of, responder_rates
 from transforms.screening import screening_results
 from transforms.signals import school_signals
 from transforms.stability import tier_stability
-from transforms.tiers import placement_inputs, referrals, tier_states
+from transforms.tier_inputs import placement_inputs, referrals
+from transforms.tiers import tier_states
 from transforms.topics import class_topics, with_topics
 from transforms.windows import WINDOW, window_rules
 

@@ -10,7 +10,6 @@ from typing import NamedTuple
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
-from scipy import sparse
 from scipy.sparse import csgraph
 
 from transforms.programmes import Changes, Cover, furthest_whole
