@@ -2,10 +2,11 @@
 
 import os
 import sys
+from collections.abc import Callable
 from datetime import UTC, datetime, time
 from pathlib import Path
 from traceback import extract_tb
-from typing import Annotated, Literal, NoReturn
+from typing import Annotated, Any, Literal, NoReturn
 
 import typer
 
@@ -34,6 +35,10 @@ app = typer.Typer(
 )
 explain_app = typer.Typer(no_args_is_help=True, help="The chain from a decision back to file and line.")
 app.add_typer(explain_app, name="explain")
+student_app = typer.Typer(
+    no_args_is_help=True, help="State that two keys are one student, or that facts are another's."
+)
+app.add_typer(student_app, name="student")
 
 HomeOption = Annotated[
     Path, typer.Option("--home", envvar="TIERLINE_HOME", help="Folder of the agency's data.", show_default="./data")
@@ -57,6 +62,7 @@ WindowOption = Annotated[
     typer.Option("--window", help="Only fall, winter or spring.", autocompletion=lambda: ["fall", "winter", "spring"]),
 ]
 MeasureOption = Annotated[str | None, typer.Option("--measure", help="Only this measure, such as map_growth_math.")]
+ReasonOption = Annotated[str, typer.Option("--reason", help="Why, in words; kept with the notes alone.")]
 YearOption = Annotated[str | None, typer.Option("--school-year", help="Only this school year, by its ending year.")]
 
 
@@ -458,6 +464,76 @@ def explain_student(
 def explain_cycle(cycle_id: str, home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False) -> None:
     """A cycle's sessions, probes and outcome, and the lines they came from."""
     _explain("cycle", cycle_id, home, as_json, {})
+
+
+@student_app.command("merge")
+def student_merge(
+    one: str, other: str, reason: ReasonOption, home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False
+) -> None:
+    """Two subject keys are one student. The smaller key is shown from the next run on."""
+    from pipelines.corrections import merge
+
+    _state(home, lambda place: merge(place, one, other, reason), as_json)
+
+
+@student_app.command("unmerge")
+def student_unmerge(
+    one: str, other: str, reason: ReasonOption, home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False
+) -> None:
+    """Take the merge of two subject keys back: all is as it was before."""
+    from pipelines.corrections import unmerge
+
+    _state(home, lambda place: unmerge(place, one, other, reason), as_json)
+
+
+@student_app.command("split")
+def student_split(
+    here: Annotated[str, typer.Argument(metavar="FROM", help="Key under which the facts are shown.")],
+    there: Annotated[str, typer.Argument(metavar="TO", help="Key of the student whose they are, or new.")],
+    events: Annotated[list[str], typer.Argument(help="Event ids, as `tierline explain student` shows them.")],
+    reason: ReasonOption,
+    home: HomeOption = DEFAULT_HOME,
+    as_json: JsonOption = False,
+) -> None:
+    """These facts are another student's. Splitting them back undoes it."""
+    from pipelines.corrections import split
+
+    _state(home, lambda place: split(place, here, there, events, reason), as_json)
+
+
+@app.command()
+def retract(
+    event: Annotated[str, typer.Argument(help="Event id: that version. Natural key: the fact, in all its versions.")],
+    reason: Annotated[str, typer.Option("--reason", help="A code of the list that a wrong one shows.")],
+    note: Annotated[str | None, typer.Option("--note", help="Why, in words; kept with the notes alone.")] = None,
+    undo: Annotated[bool, typer.Option("--undo", help="Take the retraction back.")] = False,
+    home: HomeOption = DEFAULT_HOME,
+    as_json: JsonOption = False,
+) -> None:
+    """Take an event back: the version of the fact before it stands again."""
+    from pipelines.corrections import retract as take_back
+
+    _state(home, lambda place: take_back(place, event, reason, note=note, undo=undo), as_json)
+
+
+def _state(home: Path, doing: Callable[[Home], dict[str, Any]], as_json: bool) -> None:
+    place = Home(home)
+    _districts(place, None)
+
+    from pipelines.corrections import NotPossible
+
+    try:
+        told = doing(place)
+    except NotPossible as error:
+        fail(str(error))
+    if as_json:
+        print_json(told)
+        return
+    conflicts = told.pop("conflicts", [])
+    show_fields(told)
+    if conflicts:
+        show_table([list(each.values()) for each in conflicts], [name.replace("_", " ") for name in conflicts[0]])
+    console_of().print("On record. `tierline run` brings the tables up to date.", markup=False)
 
 
 def _explain(kind: str, key: str, home: Path, as_json: bool, only: dict[str, str | None]) -> None:
