@@ -146,11 +146,17 @@ def run(
         str | None, typer.Option(help="Rebuild what was known then: a day or a UTC time. Needs --out.")
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Where a rebuild of the past goes.")] = None,
+    by: Annotated[
+        Literal["recorded", "received"],
+        typer.Option(help="received: a backfilled file counts from the day it was declared received."),
+    ] = "recorded",
     as_json: JsonOption = False,
 ) -> None:
     """Load what landed and materialise what changed."""
     if (as_of is None) != (out is None):
         fail("--as-of and --out go together: a day in the past is rebuilt beside the present, never over it.")
+    if by == "received" and as_of is None:
+        fail("--by received goes with --as-of: it says since when a file counts as known.")
     moment = None if as_of is None else _moment(as_of)
     if school_year is not None and not (len(school_year) == len("2026") and school_year.isdigit()):
         fail(f"--school-year {school_year}: write the year in which it ends, such as 2026 for 2025-26.")
@@ -162,7 +168,7 @@ def run(
     place.make()
     with progress(quiet=as_json) as say:
         if moment is not None and out is not None:
-            outcome = rebuild_as_of(place, districts, moment, out, progress=say)
+            outcome = rebuild_as_of(place, districts, moment, out, by=by, progress=say)
         else:
             outcome = run_graph(place, districts, school_year=school_year, progress=say)
     if as_json:
