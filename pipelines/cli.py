@@ -14,6 +14,7 @@ from pipelines.terminal import (
     console_of,
     print_json,
     progress,
+    show_changes,
     show_fields,
     show_flags,
     show_recognised,
@@ -62,6 +63,10 @@ WindowOption = Annotated[
     typer.Option("--window", help="Only fall, winter or spring.", autocompletion=lambda: ["fall", "winter", "spring"]),
 ]
 MeasureOption = Annotated[str | None, typer.Option("--measure", help="Only this measure, such as map_growth_math.")]
+ByOption = Annotated[
+    Literal["recorded", "received"],
+    typer.Option("--by", help="received: a backfilled file counts from the day it was declared received."),
+]
 ReasonOption = Annotated[str, typer.Option("--reason", help="Why, in words; kept with the notes alone.")]
 YearOption = Annotated[str | None, typer.Option("--school-year", help="Only this school year, by its ending year.")]
 
@@ -146,10 +151,7 @@ def run(
         str | None, typer.Option(help="Rebuild what was known then: a day or a UTC time. Needs --out.")
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Where a rebuild of the past goes.")] = None,
-    by: Annotated[
-        Literal["recorded", "received"],
-        typer.Option(help="received: a backfilled file counts from the day it was declared received."),
-    ] = "recorded",
+    by: ByOption = "recorded",
     as_json: JsonOption = False,
 ) -> None:
     """Load what landed and materialise what changed."""
@@ -176,6 +178,39 @@ def run(
     else:
         show_fields(outcome.summary())
     raise typer.Exit(outcome.exit_code)
+
+
+@app.command()
+def diff(
+    earlier: Annotated[str, typer.Argument(help="A day (its end) or a UTC time.")],
+    later: Annotated[str, typer.Argument(help="A later day or time.")],
+    home: HomeOption = DEFAULT_HOME,
+    district: DistrictOption = None,
+    by: ByOption = "recorded",
+    as_json: JsonOption = False,
+) -> None:
+    """Which flags, tiers and outcomes are others at the later time, and through which files. Keys and counts only."""
+    times = _moment(earlier, "The earlier time"), _moment(later, "The later time")
+    if times[0] >= times[1]:
+        fail(f"{earlier} is not before {later}. Write the earlier time first.")
+    place = Home(home)
+    districts = _districts(place, district)
+
+    from pipelines.differences import differences
+    from pipelines.runs import policies_of
+    from warehouse.log import Log
+
+    policies = policies_of(place)
+    unusable = sorted(set(districts) - set(policies))
+    if unusable:
+        fail(f"The policy of {', '.join(unusable)} cannot be used. `tierline status` says why.", BLOCKED)
+    with progress(quiet=as_json) as say:
+        changes = differences(Log(place), policies, districts, times, by=by, progress=say)
+    if as_json:
+        print_json({"from": times[0], "to": times[1], "changes": changes})
+    else:
+        show_changes(changes)
+    raise typer.Exit(DONE if changes else NOTHING)
 
 
 @app.command()
@@ -575,12 +610,12 @@ def _districts(home: Home, chosen: list[str] | None) -> list[str]:
     return sorted(chosen) if chosen else known
 
 
-def _moment(text: str) -> datetime:
+def _moment(text: str, what: str = "--as-of") -> datetime:
     """End of a day, or a time; UTC."""
     try:
         moment = datetime.fromisoformat(text)
     except ValueError:
-        fail(f"--as-of {text}: write a day such as 2026-10-31 or a UTC time such as 2026-10-31T06:00:00.")
+        fail(f"{what} {text}: write a day such as 2026-10-31 or a UTC time such as 2026-10-31T06:00:00.")
     if len(text) == len("2026-10-31"):
         moment = datetime.combine(moment.date(), time.max)
     return moment.replace(tzinfo=moment.tzinfo or UTC)

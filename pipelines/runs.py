@@ -14,13 +14,13 @@ from pipelines.partitions import add_districts, run_tags
 from pipelines.refresh import refresh
 from pipelines.sensors import EVERYTHING
 from pipelines.work import Outcome, Past, Work, plausible, published_files
-from schemas.policy import UnreadablePolicy
+from schemas.policy import DistrictPolicy, UnreadablePolicy
 from warehouse.home import Home
 from warehouse.log import Known, Log
 from warehouse.projections import Projections
 from warehouse.publish import publish
 
-__all__ = ["dagster_home", "rebuild_as_of", "run_graph"]
+__all__ = ["dagster_home", "rebuild_as_of", "run_graph", "policies_of"]
 
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 
@@ -65,6 +65,15 @@ def run_graph(
     return work.outcome
 
 
+def policies_of(home: Home) -> dict[str, DistrictPolicy]:
+    """Policy of every district that has one which can be used: small districts borrow from the others."""
+    found = {}
+    for district in home.districts():
+        with suppress(UnreadablePolicy):
+            found[district] = home.policy(district)
+    return found
+
+
 def rebuild_as_of(
     home: Home,
     districts: Sequence[str],
@@ -82,10 +91,7 @@ def rebuild_as_of(
     outcome = Outcome(list(districts), past=Past(as_of, by))
     then, log = Home(out), Log(home)
     projections, past = Projections(then.projections), Log(then)
-    policies = {district: home.policy(district) for district in districts}
-    for district in sorted(set(home.districts()) - set(districts)):  # small districts borrow from the others
-        with suppress(UnreadablePolicy):
-            policies[district] = home.policy(district)
+    policies = policies_of(home) | {district: home.policy(district) for district in districts}
     outcome.refreshed = refresh(log, projections, policies, as_of=as_of, by=by, plausible=plausible, progress=progress)
     ledger = log.ledger_rows(districts, as_of, by)
     readings = ledger.lazy().select("batch_id", "attempt")

@@ -82,7 +82,7 @@ def stated(number: int) -> Step:
 def history(seed: int) -> list[Step]:
     """What happened in a district: files in no order of their export, policies, statements."""
     chosen = random.Random(seed)
-    steps: list[Step] = [file("classes.csv", 1, CLASSES)]
+    steps: list[Step] = [file("classes.csv", 1, CLASSES), file("map.csv", 9, exported(99, chosen))]
     if chosen.random() < 0.7:
         steps.append(file("users.csv", 1, users_file(*STUDENTS)))
     for number in range(10):
