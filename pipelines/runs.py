@@ -20,7 +20,7 @@ from warehouse.log import Known, Log
 from warehouse.projections import Projections
 from warehouse.publish import publish
 
-__all__ = ["dagster_home", "rebuild_as_of", "run_graph", "policies_of"]
+__all__ = ["dagster_home", "policies_of", "rebuild_as_of", "run_graph"]
 
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 
