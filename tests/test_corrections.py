@@ -384,3 +384,27 @@ def test_the_flag_of_a_class_leads_to_when_its_tests_were_known(place: Place):
     assert known.select("score", "known_from").height == 3
     assert known["score"].to_list() == [184, 186, 192]
     assert set(known["test"]) == set(sections["Students"]["test"].drop_nulls())
+
+
+# Students who move
+
+
+def test_a_student_who_moves_to_another_school_keeps_the_history(tmp_path: Path):
+    place = Place(tmp_path, POLICY)
+    place.load("2026-01-20/classes.csv", CLASSES)
+    place.load("2026-01-20/users.csv", users_file("A"))
+    moved = enrolled(("A", "X", "2025-08-20", "2025-11-28"), ("A", "Y", "2025-12-01", "")).replace("Y,s1", "Y,s2")
+    place.load("2026-01-20/enrollments.csv", moved)
+    winter = {"term": "Winter 2025-2026", "day": "01/12/2026", "test": "w"}
+    place.load("2026-01-20/map.csv", map_file(map_row("A", 186), map_row("A", 190, **winter)))
+    place.refresh()
+    members = place.table("class_membership").sort("reference_on").drop_nulls("class_id")
+    assert members.select("benchmark_window", "school_id", "class_id").rows() == [
+        ("fall", "s1", "X"),
+        ("winter", "s2", "Y"),
+    ]
+    assert members["subject_key"].n_unique() == 1
+    assert not members["in_two_classes"].any()
+    sections = explain(place.home, "student", members["subject_key"][0])
+    assert sorted(sections["Tests"]["score"]) == [186, 190]
+    assert sections["Placements"]["benchmark_window"].to_list() == ["fall", "winter"]
