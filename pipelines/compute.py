@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import polars as pl
 
-from schemas.contract import columns
+from schemas.contract import columns, empty
 from schemas.exports import layouts
 from schemas.policy import DistrictPolicy
 from schemas.projections import (
@@ -197,6 +197,8 @@ def _tables(facts: Mapping[str, pl.LazyFrame], policies: Mapping[str, DistrictPo
 
 def _responses(tables: Tables, policies: Mapping[str, DistrictPolicy]) -> Tables:
     cycles, outcomes = tables[Cycle], tables[CycleOutcome]
+    if outcomes.is_empty():  # both are about those who were in a cycle
+        return {each: empty(each).drop("input_id") for each in (ResponderRate, InterventionEffect)}
     return {
         ResponderRate: responder_rates(cycles.lazy(), outcomes.lazy(), policies),
         InterventionEffect: intervention_effects(
