@@ -112,6 +112,53 @@ def show_flags(flags: Sequence[dict[str, Any]]) -> None:
     show_table(rows, ["school year", "window", "measure", *levels])
 
 
+def show_recognised(told: dict[str, Any]) -> None:
+    """What is known of a file: its layout or the nearest, what differs, a proposal ready to copy, how it would load."""
+    console = console_of()
+
+    def say(name: str, value: object) -> None:
+        if value not in (None, [], {}, ""):
+            console.print(f"{name:<10} {text_of(value)}", markup=False, soft_wrap=True)
+
+    for name in ("file", "layout", "title", "rule", "nearest", "score", "tied", "renamed"):
+        say(name, told[name])
+    say("message", None if told["gaps"] and not told["tied"] else told["message"])  # the gaps say it, and more
+    say("matched", f"{len(told['matched'])} columns" if told["matched"] else None)
+    say("missing", told["missing"])
+    say("new", told["new"])
+    for gap in told["gaps"]:
+        if gap["candidates"] or gap["is_needed"]:
+            say("asks" if gap["is_needed"] and not gap["chosen"] else "perhaps", _gap_in_words(gap))
+    if told["alias_toml"]:
+        console.print(f"\n# {told['alias_file']}", markup=False, soft_wrap=True)
+        console.print(told["alias_toml"], markup=False, soft_wrap=True)
+    if told["trial"]:
+        console.print("With these aliases:" if told["alias_toml"] else "Tried:", style="bold")
+        show_fields(told["trial"])
+
+
+def _gap_in_words(gap: dict[str, Any]) -> str:
+    what = f'{", ".join(gap["columns"])} ("{gap["expected"]}")'
+    if gap["chosen"]:
+        return f'{what} is now "{gap["chosen"]}"{_why(gap, gap["chosen"])}'
+    if not gap["candidates"]:
+        return f'{what} has no likely header. Name it: --alias {gap["columns"][0]}="HEADER"'
+    alike = " or ".join(f'"{each["header"]}"' for each in gap["candidates"][:3])
+    return f'{what} may be {alike}. Say which: --alias {gap["columns"][0]}="{gap["candidates"][0]["header"]}"'
+
+
+def _why(gap: dict[str, Any], header: str) -> str:
+    each = next((each for each in gap["candidates"] if each["header"] == header), None)
+    if each is None:
+        return ", as you say"
+    said = [f"name {each['name_likeness']:.0%} alike"] if each["name_likeness"] else []
+    if each["values_fit"] is not None and each["values"]:
+        said.append(f"{each['values_fit']:,} of {each['values']:,} values of its type")
+    if each["is_in_place"]:
+        said.append("stands in its place")
+    return f" ({'; '.join(said)})"
+
+
 def show_fields(summary: dict[str, Any]) -> None:
     """One line for each field that says something."""
     console = console_of()

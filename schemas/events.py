@@ -192,12 +192,19 @@ class IdentityEvent(Event):
 
 
 class RuleEvent(Event):
-    """`PolicySet`, `CalendarSet`. One row per version of a district's policy from a day on, or of a year's calendar."""
+    """`PolicySet`, `CalendarSet`, `LayoutAliasAdded`: what people decided.
+
+    One row per version of a district's policy from a day on, of a year's calendar, or of the headers that a layout's
+    columns have here.
+    """
 
     valid_from: pl.Date = field("First day the policy is for; null for a calendar.")
     calendar_year: pl.String = field("School year of a calendar; null for a policy.")
-    document: pl.String = field("What the district says, as JSON; what it leaves out takes the default.")
-    is_retroactive: pl.Boolean = field("Whether it was meant for windows that were closed already.")
+    document: pl.String = field(
+        "What the district says, as JSON; what it leaves out takes the default. Of a layout: headers by column."
+    )
+    is_retroactive: pl.Boolean = field("Whether it changed windows that were closed already.")
+    aliased_layout: pl.String = field("Layout whose columns have other headers here; null for policies and calendars.")
 
 
 FAMILIES: dict[str, type[Event]] = {
@@ -352,5 +359,6 @@ EVENT_TYPES: dict[str, EventType] = {
     "StudentMerged": EventType("identity", "merged", (Key(("loser_key", "winner_key")),)),
     "PolicySet": EventType("rules", "policy", (Key(("valid_from",)),)),
     "CalendarSet": EventType("rules", "calendar", (Key(("calendar_year",)),)),
+    "LayoutAliasAdded": EventType("rules", "layout_alias", (Key(("aliased_layout",)),)),
 }
 """Event types a layout may state; corrections and withdrawals are later versions of `ScreenerScored`."""
