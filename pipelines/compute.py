@@ -23,6 +23,7 @@ from schemas.projections import (
     Referral,
     RegroupingProposal,
     ResponderRate,
+    School,
     SchoolSignal,
     ScreeningAccuracy,
     ScreeningResult,
@@ -42,6 +43,7 @@ from transforms.placement import need_levels
 from transforms.policies import Span
 from transforms.regrouping import regrouping_proposals
 from transforms.responses import grades_of, responder_rates
+from transforms.schools import schools
 from transforms.screening import screening_results
 from transforms.signals import school_signals
 from transforms.stability import tier_stability
@@ -190,6 +192,7 @@ def _tables(facts: Mapping[str, pl.LazyFrame], policies: Mapping[str, DistrictPo
         ProbeDay: cycles.probe_day,
         TierPlacement: placements,
         Referral: referrals(facts).collect(),
+        School: schools(facts).collect(),
         ScreeningAccuracy: screening_accuracy(needs.lazy(), tests.lazy(), policies),
     }
     return tables, cycles.finding

@@ -54,6 +54,7 @@ MADE_FROM: dict[str, tuple[str, ...]] = {
         "projections/cycle_outcome",
     ),
     "projections/referral": ("events/plan", "events/identity"),
+    "projections/school": ("events/roster",),
     "projections/tier_stability": ("projections/need_level",),
     "projections/screening_accuracy": ("projections/need_level", "projections/screening_result"),
     "projections/cycle": (
@@ -104,6 +105,7 @@ MADE_FROM: dict[str, tuple[str, ...]] = {
         "projections/responder_rate",
         "projections/intervention_effect",
         "projections/referral",
+        "projections/school",
         "projections/tier_stability",
         "projections/screening_accuracy",
     ),
@@ -153,6 +155,7 @@ MADE_FROM: dict[str, tuple[str, ...]] = {
         "exports/rejected_row",
         "projections/policy_setting",
         "projections/progress",
+        "projections/school",
         "projections/probe_day",
         "projections/regrouping_proposal",
         "projections/intervention_effect",

@@ -300,6 +300,16 @@ class Referral(Projection):
         unique = ["district_id", "school_year", "natural_key"]
 
 
+class School(Projection):
+    """Schools of the roster, under the names people know. One row per school and school year that has enrolments."""
+
+    school_id: pl.String = field("School as the source names it.", nullable=False)
+    school_name: pl.String = field("Name of the school.")
+
+    class Config:
+        unique = ["district_id", "school_year", "school_id"]
+
+
 class TierStability(Projection):
     """Need levels that change between adjacent windows, and what measurement error alone would change.
 
@@ -843,6 +853,7 @@ PROJECTIONS: tuple[type[Projection], ...] = (
     TierPlacement,
     RegroupingProposal,
     Referral,
+    School,
     TierStability,
     ScreeningAccuracy,
     ClassDecision,
