@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 N ?= 100000
 
-.PHONY: demo test lint types imports unit slow bench bench-classes validation docs site ui clean
+.PHONY: demo test lint types imports unit slow bench bench-classes bench-questions validation docs site ui clean
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -31,8 +31,9 @@ imports: $(VENV)/.installed
 unit: $(VENV)/.installed
 	POLARS_MAX_THREADS=1 OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadscope --no-loadscope-reorder
 
+# What takes long, and every example of the properties that `make test` tries a share of (tests/examples.py).
 slow: $(VENV)/.installed
-	$(BIN)/pytest -m slow
+	EXAMPLES=all $(BIN)/pytest -m 'slow or hypothesis'
 
 docs: $(VENV)/.installed
 	$(BIN)/python -m schemas.dictionary
@@ -47,6 +48,9 @@ bench: bench-classes
 
 bench-classes: $(VENV)/.installed
 	$(BIN)/python -m benchmarks.classes
+
+bench-questions: $(VENV)/.installed
+	$(BIN)/python -m benchmarks.questions
 
 # The study's data are an extra: everything else works without them.
 validation: $(VENV)/.installed

@@ -5,7 +5,7 @@ import sys
 from datetime import UTC, datetime, time
 from pathlib import Path
 from traceback import extract_tb
-from typing import Annotated, NoReturn
+from typing import Annotated, Literal, NoReturn
 
 import typer
 
@@ -40,6 +40,7 @@ HomeOption = Annotated[
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for a script.")]
 DEFAULT_HOME = Path("data")
+NOTEBOOK = Path(__file__).with_name("notebook.py")
 
 
 def _complete_district(context: typer.Context, incomplete: str) -> list[str]:
@@ -293,6 +294,72 @@ def verify(home: HomeOption = DEFAULT_HOME, district: DistrictOption = None, as_
     raise typer.Exit(DONE if all(each["is_passed"] for each in results) else BLOCKED)
 
 
+@app.command("export")
+def export_command(
+    out: Annotated[Path, typer.Option(help="Folder to write to; made where it is missing.")],
+    form: Annotated[
+        Literal["parquet", "arrow", "csv"], typer.Option("--format", help="Kind of files; arrow is Arrow IPC.")
+    ] = "parquet",
+    table: Annotated[list[str] | None, typer.Option("--table", help="Only these, such as marts.tier_summary.")] = None,
+    home: HomeOption = DEFAULT_HOME,
+    district: DistrictOption = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace files that are already there.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Tables and answers of the warehouse as Parquet, Arrow or CSV, one file each."""
+    place = Home(home)
+    _districts(place, district)
+
+    from warehouse.export import export
+    from warehouse.publish import EDUCATION_RECORD
+
+    with progress(quiet=as_json) as say:
+        say("Exporting")
+        rows = export(place.warehouse, out, form=form, tables=table or (), districts=district or (), force=force)
+    if as_json:
+        print_json([{"file": str(path), "rows": count} for path, count in rows.items()])
+        return
+    show_table([[str(path), count] for path, count in rows.items()], ["file", "rows"])
+    console_of().print(f"Of each: {EDUCATION_RECORD[0].lower()}{EDUCATION_RECORD[1:]}", markup=False)
+
+
+@app.command()
+def report(
+    home: HomeOption = DEFAULT_HOME,
+    district: DistrictOption = None,
+    school_year: YearOption = None,
+    with_names: Annotated[
+        bool, typer.Option("--with-names", help="Show names, for a person who has the vault; a folder of its own.")
+    ] = False,
+    out: Annotated[Path | None, typer.Option(help="Folder for the sites; reports/ of the home if absent.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Make the report of each district: pages to open in a browser, from disk."""
+    place = Home(home)
+    districts = _districts(place, district)
+
+    from pipelines.report.reading import NothingToReport
+    from pipelines.report.site import build_report
+
+    built, missing = [], []
+    with progress(quiet=as_json) as say:
+        for each in districts:
+            say(f"Report of {each}")
+            try:
+                built.append(build_report(place, each, school_year, with_names=with_names, out=out))
+            except NothingToReport as error:
+                missing.append(str(error))
+    if not built:
+        fail("\n".join(missing), NOTHING)
+    if as_json:
+        print_json([{"folder": str(site.folder), "pages": site.pages, "bytes": site.bytes} for site in built])
+        return
+    for site in built:
+        console_of().print(f"{site.pages} pages: {site.folder / 'index.html'}", markup=False, soft_wrap=True)
+    for message in missing:
+        console_of(stderr=True).print(message, markup=False, soft_wrap=True)
+
+
 @app.command()
 def alerts(
     test: Annotated[bool, typer.Option("--test", help="Send a message now.")] = False, as_json: JsonOption = False
@@ -339,6 +406,24 @@ def ui(home: HomeOption = DEFAULT_HOME, port: Annotated[int, typer.Option(min=1,
         str(port),
     ]
     os.execv(sys.executable, command)
+
+
+@app.command()
+def notebook(home: HomeOption = DEFAULT_HOME, port: Annotated[int, typer.Option(min=1, max=65535)] = 2718) -> None:
+    """A walk through the warehouse in a browser, on 127.0.0.1; needs the extra `notebook`."""
+    from importlib.util import find_spec
+
+    place = Home(home)
+    _districts(place, None)
+    if not place.warehouse.exists():
+        fail(f"There is no {place.warehouse.name} in {home} yet. `tierline run` publishes it.", NOTHING)
+    if find_spec("marimo") is None:
+        fail(f"The notebook needs marimo. Install it with: {sys.executable} -m pip install 'tierline[notebook]'")
+    os.environ["TIERLINE_HOME"] = str(place.root)
+    os.environ["MARIMO_SKIP_UPDATE_CHECK"] = "1"
+    # a token, because others on the machine may not read education records
+    options = ["--host", "127.0.0.1", "--port", str(port), "--token", "--include-code", "--no-sandbox"]
+    os.execv(sys.executable, [sys.executable, "-m", "marimo", "run", str(NOTEBOOK), *options])
 
 
 @explain_app.command("class")

@@ -17,9 +17,11 @@ from schemas.projections import (
     CycleOutcome,
     InterventionEffect,
     NeedLevel,
+    ProbeDay,
     Progress,
     Projection,
     Referral,
+    RegroupingProposal,
     ResponderRate,
     SchoolSignal,
     ScreeningAccuracy,
@@ -38,6 +40,7 @@ from transforms.membership import class_memberships
 from transforms.persistence import persistence
 from transforms.placement import need_levels
 from transforms.policies import Span
+from transforms.regrouping import regrouping_proposals
 from transforms.responses import grades_of, responder_rates
 from transforms.screening import screening_results
 from transforms.signals import school_signals
@@ -71,6 +74,10 @@ def compute(
     tables, findings = _by_policy(facts, plans)
     tables[TierPlacement] = tier_states(tables[TierPlacement], before)
     tables[TierStability] = tier_stability(tables[NeedLevel])
+    latest = {district: spans[-1].policy for district, spans in plans.items()}
+    tables[RegroupingProposal] = regrouping_proposals(
+        tables[TierPlacement], tables[Cycle], tables[CycleOutcome], latest
+    )
     return tables, findings
 
 
@@ -159,7 +166,7 @@ def _tables(facts: Mapping[str, pl.LazyFrame], policies: Mapping[str, DistrictPo
     memberships = class_memberships(facts, windows.lazy(), policies).collect()
     cuts = cut_scores(tests.lazy(), memberships.lazy(), windows.lazy(), policies).collect()
     needs = need_levels(tests.lazy(), memberships.lazy(), windows.lazy(), cuts.lazy(), facts, policies).collect()
-    cycles = cycle_tables(facts, policies, grades_of(memberships, needs))
+    cycles = cycle_tables(facts, policies, grades_of(memberships, needs), memberships)
     placements = placement_inputs(
         needs.lazy(),
         tests.lazy(),
@@ -179,6 +186,7 @@ def _tables(facts: Mapping[str, pl.LazyFrame], policies: Mapping[str, DistrictPo
         Cycle: cycles.cycle,
         CycleOutcome: cycles.cycle_outcome,
         Progress: cycles.progress,
+        ProbeDay: cycles.probe_day,
         TierPlacement: placements,
         Referral: referrals(facts).collect(),
         ScreeningAccuracy: screening_accuracy(needs.lazy(), tests.lazy(), policies),

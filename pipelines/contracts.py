@@ -22,6 +22,7 @@ WAREHOUSE = dg.AssetKey(["marts", "warehouse"])
 MADE_FROM: dict[str, tuple[str, ...]] = {
     "exports/rejected_row": ("exports/ingest_ledger",),
     **{f"events/{family}": ("exports/ingest_ledger",) for family in FAMILIES},
+    "projections/policy_setting": ("events/rules",),
     "projections/window_rule": ("events/rules", "projections/screening_result"),
     "projections/screening_result": ("events/rules", "events/screening", "events/identity"),
     "projections/class_membership": (
@@ -72,6 +73,13 @@ MADE_FROM: dict[str, tuple[str, ...]] = {
         "projections/need_level",
     ),
     "projections/progress": ("events/rules", "events/cycle", "events/session", "events/identity"),
+    "projections/probe_day": ("events/rules", "events/cycle", "events/session", "events/identity"),
+    "projections/regrouping_proposal": (
+        "events/rules",
+        "projections/tier_placement",
+        "projections/cycle",
+        "projections/cycle_outcome",
+    ),
     "projections/responder_rate": ("projections/cycle", "projections/cycle_outcome"),
     "projections/intervention_effect": (
         "projections/screening_result",
@@ -83,6 +91,7 @@ MADE_FROM: dict[str, tuple[str, ...]] = {
         "exports/ingest_ledger",
         "events/plan",
         "events/context",
+        "projections/policy_setting",
         "projections/screening_result",
         "projections/class_membership",
         "projections/need_level",
@@ -90,6 +99,8 @@ MADE_FROM: dict[str, tuple[str, ...]] = {
         "projections/cycle",
         "projections/cycle_outcome",
         "projections/progress",
+        "projections/probe_day",
+        "projections/regrouping_proposal",
         "projections/responder_rate",
         "projections/intervention_effect",
         "projections/referral",
@@ -129,7 +140,10 @@ MADE_FROM: dict[str, tuple[str, ...]] = {
     "marts/data_quality": ("projections/quality_result", "exports/ingest_ledger"),
     "marts/warehouse": (
         "exports/rejected_row",
+        "projections/policy_setting",
         "projections/progress",
+        "projections/probe_day",
+        "projections/regrouping_proposal",
         "projections/intervention_effect",
         "projections/tier_stability",
         "projections/screening_accuracy",

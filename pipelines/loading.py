@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 
 import polars as pl
@@ -281,6 +282,7 @@ def _remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
+@cache
 def _layouts_text() -> str:
     return "\0".join(layout.model_dump_json() for layout in layouts().values())
 

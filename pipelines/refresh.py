@@ -27,10 +27,13 @@ from schemas.projections import (
     CycleOutcome,
     InterventionEffect,
     NeedLevel,
+    PolicySetting,
+    ProbeDay,
     Progress,
     Projection,
     QualityResult,
     Referral,
+    RegroupingProposal,
     ResponderRate,
     SchoolSignal,
     ScreeningAccuracy,
@@ -39,7 +42,7 @@ from schemas.projections import (
     TierStability,
     WindowRule,
 )
-from transforms.policies import Span
+from transforms.policies import Span, policy_settings
 from transforms.tiers import state_after
 from warehouse.log import Log
 from warehouse.projections import DistrictState, Projections
@@ -55,6 +58,7 @@ _CLASSES = ("screening", "roster", "description", "not_tested")
 _CYCLES = ("cycle", "session")
 _ALL = (*_CLASSES, *_CYCLES, "plan", "context")
 READS: dict[type[Projection], tuple[str, ...]] = {
+    PolicySetting: (),
     WindowRule: _SCREENING,
     ScreeningResult: _SCREENING,
     ClassMembership: _CLASSES,
@@ -63,9 +67,11 @@ READS: dict[type[Projection], tuple[str, ...]] = {
     Cycle: (*_CLASSES, *_CYCLES),
     CycleOutcome: (*_CLASSES, *_CYCLES),
     Progress: _CYCLES,
+    ProbeDay: _CYCLES,
     ResponderRate: (*_CLASSES, *_CYCLES),
     InterventionEffect: (*_CLASSES, *_CYCLES),
     TierPlacement: (*_CLASSES, *_CYCLES, "plan"),
+    RegroupingProposal: (*_CLASSES, *_CYCLES, "plan"),
     Referral: ("plan",),
     TierStability: _CLASSES,
     ScreeningAccuracy: _CLASSES,
@@ -76,7 +82,7 @@ READS: dict[type[Projection], tuple[str, ...]] = {
     QualityResult: _ALL,
 }
 """Event families each projection is computed from."""
-TIERS_FOLLOW = frozenset({TierPlacement, SchoolSignal})
+TIERS_FOLLOW = frozenset({TierPlacement, RegroupingProposal, SchoolSignal})
 """Projections that start from the tiers with which the year before ended."""
 
 _NOTHING_BEFORE = pl.DataFrame(schema={"district_id": pl.String, "before": pl.String})
@@ -226,6 +232,7 @@ class _Refresh:
         stale_plans = {district: plans[district] for district in stale["district_id"].to_list()}
         lazy = {family: rows.join(stale, on=PARTITION, how="semi").lazy() for family, rows in facts.items()}
         tables, findings = compute(lazy, stale_plans, placements)
+        tables[PolicySetting] = policy_settings(stale_plans, stale.select(PARTITION))
         shaped = {contract: _shaped(rows, contract, inputs) for contract, rows in tables.items()}
         checked = [finding_results(findings), *(contract_results(shaped[each], each, stale) for each in shaped)]
         if self.plausible is not None:

@@ -66,13 +66,16 @@ def record_policy(
 
     Raises:
         UnreadablePolicy: the file would change what a closed window was judged by without saying that it means to,
-            or is older than the policy on record.
+            or for the reason of an earlier such change, or is older than the policy on record.
     """
     current = _current(log, [district_id], ledger)
     before = history(current)
     changed = _changed(current, before, policy, aliases)
-    if before is not None and (changed or policy.valid_from < before.policies[-1][0]):
-        _refuse(district_id, before, policy, changed, ledger, now().astimezone(policy.zone).date())
+    touched = None
+    if before is not None:
+        touched = _touched(district_id, before, policy, changed, ledger, now().astimezone(policy.zone).date())
+    if touched is not None:
+        _refuse(district_id, touched, policy, log, ledger)
     if not changed:
         return 0
     earlier = ledger.filter(pl.col("layout") == POLICY).height  # told apart from the same file set before another
@@ -80,7 +83,8 @@ def record_policy(
     batch_id = hashlib.sha256(text.encode()).hexdigest()
     attempt = vault.begin_attempt(district_id, batch_id)
     stamp = Stamp(batch_id, attempt, district_id, now(), POLICY, secret, ALL_YEARS)
-    changes = _settled(_rows(changed, policy), stamp, log, ledger)
+    is_retroactive = touched is not None
+    changes = _settled(_rows(changed, policy, is_retroactive=is_retroactive), stamp, log, ledger)
     log.append(
         batch_id,
         attempt,
@@ -88,7 +92,7 @@ def record_policy(
         changes.sightings,
         empty(RejectedRow),
         empty(ParkedRow),
-        _notes(changes, policy, stamp),
+        _notes(changes, policy, stamp) if is_retroactive else empty(Note),
     )
     row: dict[str, object] = dict.fromkeys(columns(IngestLedger))
     row |= {
@@ -150,42 +154,58 @@ def _changed(
     return {key: document for key, document in said.items() if told.get(key) != document}
 
 
-def _refuse(
+def _touched(
     district_id: str,
     before: History,
     policy: DistrictPolicy,
     changed: Mapping[tuple[str, str], str],
     ledger: pl.DataFrame,
     today: date,
-) -> None:
+) -> str | None:
+    """What would change for windows that are closed, in words; None where nothing would."""
     since = before.policies[-1][0]
     if policy.valid_from < since:
         raise UnreadablePolicy(
             f"policy/{district_id}.toml: valid_from is before {since.isoformat()}, when the policy on record begins."
             " Give the day from which this policy is for, or that day to correct it."
         )
-    if policy.retroactive:
-        return
     years = exports(ledger)["school_years"].drop_nulls().str.split(";").explode().unique()
     tested = sorted(set(years.to_list()) - {ALL_YEARS})
     closed = last_closed(policy, tested, today)
     rules = ("PolicySet", policy.valid_from.isoformat()) in changed and before.latest.ruling != policy.ruling
     if closed and rules and policy.valid_from <= closed:
-        raise UnreadablePolicy(
-            f"policy/{district_id}.toml: its rules changed for windows that are closed, the last on"
-            f" {closed.isoformat()}. Set valid_from to a later day, or retroactive = true with a reason to judge them"
-            " anew."
-        )
+        return f"its rules changed for windows that are closed, the last on {closed.isoformat()}"
     moved = [year for kind, year in changed if kind == "CalendarSet" and year in tested]
     for year in moved:
         if closed_differs(before.calendars.get(year, NO_CALENDAR), changed[("CalendarSet", year)], policy, year, today):
-            raise UnreadablePolicy(
-                f"policy/{district_id}.toml: windows or no_school_days of {year} changed for windows that are closed."
-                " Put them back, or set retroactive = true with a reason to judge them anew."
-            )
+            return f"windows or no_school_days of {year} changed for windows that are closed"
+    return None
 
 
-def _rows(changed: Mapping[tuple[str, str], str], policy: DistrictPolicy) -> pl.DataFrame:
+def _refuse(district_id: str, touched: str, policy: DistrictPolicy, log: Log, ledger: pl.DataFrame) -> None:
+    """Let a change of closed windows pass only if the file means it, for a reason that no earlier change had.
+
+    A reason of its own for each change: `retroactive = true` that somebody left in the file lets nothing pass.
+    """
+    undo = "Set valid_from to a later day, put windows and no_school_days back,"
+    if not policy.retroactive:
+        raise UnreadablePolicy(
+            f"policy/{district_id}.toml: {touched}. {undo} or set retroactive = true with a reason to judge them anew."
+        )
+    readings = loaded(ledger).filter(pl.col("layout") == POLICY).select("batch_id", "attempt")
+    given = log.notes.scan(district_id=[district_id]).join(readings.lazy(), on=["batch_id", "attempt"], how="semi")
+    if _plain(policy.reason) in {_plain(text) for text in given.select("text").unique().collect()["text"]}:
+        raise UnreadablePolicy(
+            f"policy/{district_id}.toml: {touched}, and its reason is that of an earlier change. {undo} or give this"
+            " change a reason of its own. Remove retroactive once the change is on record."
+        )
+
+
+def _plain(text: str | None) -> str:
+    return " ".join((text or "").casefold().split())
+
+
+def _rows(changed: Mapping[tuple[str, str], str], policy: DistrictPolicy, *, is_retroactive: bool) -> pl.DataFrame:
     """The changed facts as a reading states them: slots of line 1."""
     blank = {name: pl.Series(name, [None] * len(changed), dtype) for name, dtype in columns(FAMILIES["rules"]).items()}
     kind, about = pl.col("event_type"), pl.Series([each for _, each in changed], dtype=pl.String)
@@ -195,7 +215,7 @@ def _rows(changed: Mapping[tuple[str, str], str], policy: DistrictPolicy) -> pl.
         calendar_year=pl.when(kind == "CalendarSet").then(about),
         aliased_layout=pl.when(kind == ALIAS).then(about),
         document=pl.Series(list(changed.values())),
-        is_retroactive=pl.when(kind != ALIAS).then(pl.lit(policy.retroactive)),
+        is_retroactive=pl.when(kind != ALIAS).then(pl.lit(is_retroactive)),
         source_line=pl.lit(1, pl.Int64),
         slot=pl.int_range(pl.len(), dtype=pl.Int32),
     )
@@ -211,9 +231,7 @@ def _settled(rows: pl.DataFrame, stamp: Stamp, log: Log, ledger: pl.DataFrame) -
 
 
 def _notes(changes: Changes, policy: DistrictPolicy, stamp: Stamp) -> pl.DataFrame:
-    """Why closed windows were judged anew, as a person typed it."""
-    if not policy.retroactive:
-        return empty(Note)
+    """Why closed windows are judged anew, as a person typed it."""
     return changes.keys.select(
         district_id=pl.lit(stamp.district_id),
         batch_id=pl.lit(stamp.batch_id),

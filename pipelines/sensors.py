@@ -20,7 +20,7 @@ from warehouse.home import Home
 
 EVERYTHING = dg.define_asset_job(
     "update_districts",
-    selection=dg.AssetSelection.all(),
+    selection=dg.AssetSelection.all() - dg.AssetSelection.groups("reports"),
     partitions_def=DISTRICTS,
     executor_def=dg.in_process_executor,
     description="Load what landed, compute what is stale, publish it, for any districts.",

@@ -1,7 +1,5 @@
 """One pass over some districts: load, bring the projections up to date, publish; and what became of each."""
 
-import json
-import os
 import sys
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -15,7 +13,7 @@ import polars as pl
 
 from pipelines.contracts import STAGES
 from pipelines.loading import HomeMismatch, Loader, LoadReport, Sources
-from pipelines.quality import RESULT_SCHEMA
+from pipelines.looked import remember, remembered
 from pipelines.refresh import RefreshReport, refresh
 from schemas.contract import BrokenContract
 from schemas.policy import DistrictPolicy, UnreadablePolicy
@@ -239,21 +237,12 @@ class Work:
         warehouse = self.home.warehouse
         if not warehouse.exists():
             return None
-        about = warehouse.stat()
-        file = [about.st_ino, about.st_size, about.st_mtime_ns]
-        kept = warehouse.with_name(f".{warehouse.name}.checked.json")
-        try:
-            seen = json.loads(kept.read_text("utf-8"))
-            if seen["file"] == file:
-                return pl.DataFrame(seen["results"], schema=RESULT_SCHEMA)
-        except (OSError, ValueError, LookupError, TypeError):
-            pass
-        from pipelines.expectations import published
+        results = remembered(warehouse)
+        if results is None:
+            from pipelines.expectations import published
 
-        results = published(warehouse)
-        part = kept.with_name(f"{kept.name}.{os.getpid()}")
-        part.write_text(json.dumps({"file": file, "results": results.to_dicts()}), "utf-8")
-        part.replace(kept)
+            results = published(warehouse)
+            remember(warehouse, results)
         return results
 
 

@@ -203,7 +203,7 @@ class RuleEvent(Event):
     document: pl.String = field(
         "What the district says, as JSON; what it leaves out takes the default. Of a layout: headers by column."
     )
-    is_retroactive: pl.Boolean = field("Whether it was meant for windows that were closed already.")
+    is_retroactive: pl.Boolean = field("Whether it changed windows that were closed already.")
     aliased_layout: pl.String = field("Layout whose columns have other headers here; null for policies and calendars.")
 
 

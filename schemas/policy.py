@@ -5,7 +5,7 @@ import tomllib
 from collections.abc import Iterator, Sequence
 from datetime import date
 from difflib import get_close_matches
-from functools import cached_property
+from functools import cache, cached_property
 from importlib.resources import files
 from itertools import combinations, pairwise
 from pathlib import Path
@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal, get_args
 from zoneinfo import ZoneInfo, available_timezones
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
-from pydantic_core import ErrorDetails
+from pydantic_core import ErrorDetails, to_jsonable_python
 
 from schemas.exports import layouts, measures
 from schemas.projections import SEASONS
@@ -307,8 +307,9 @@ class ClassRule(_Policy):
     """Share of a school's grade tested below which it is a data matter (METHOD 3.5)."""
     participation_expected: Share = 0.95
     """A class with a smaller share tested is marked; it decides nothing (METHOD 3.5)."""
-    prior: Literal["two_level", "one_level", "full_bayes", "fixed"] = "two_level"
-    """What the classes of a grade are taken to have in common (METHOD 3.3, 3.9)."""
+    prior: Literal["two_level", "one_level", "moments", "full_bayes", "fixed"] = "two_level"
+    """What the classes of a grade are taken to have in common; `moments` is one level without likelihood (METHOD 3.3,
+    3.9)."""
     fixed_mean: float = Field(default=0.20, gt=0, lt=1)
     """Mean of the prior `fixed` (METHOD 3.3)."""
     fixed_strength: float = Field(default=12.0, gt=0)
@@ -411,6 +412,26 @@ ACCURACY_RUBRICS: dict[str, dict[str, tuple[float, float, float]]] = {
 """Least lower bound of the AUC, sensitivity and specificity of each rating: NCII's rubrics (METHOD 1.6)."""
 
 
+class FormFamily(_Policy):
+    """Forms of a progress measure that are one series; another family, such as another grade's, starts a new one."""
+
+    measure: str
+    """Progress measure."""
+    family: str = Field(min_length=1)
+    """Name of the family, such as `grade 3`."""
+    forms: tuple[str, ...]
+    """Its forms, as the export names them; forms named nowhere are one family (METHOD 2.1)."""
+
+    @property
+    def read_forms(self) -> list[str]:
+        """The forms as they are compared."""
+        return [_as_read(form) for form in self.forms]
+
+
+ADAPTIVE_MEASURES = ("map_growth_math", "map_screening_math", "star_math", "iready_math", "fastbridge_amath")
+"""Computer-adaptive tests, whose outliers pull a straight line (Bulut & Cormier; METHOD 2.1)."""
+
+
 class CycleRule(_Policy):
     """When a cycle is judged, and how (METHOD 2.1-2.4)."""
 
@@ -433,22 +454,37 @@ class CycleRule(_Policy):
     assumed_minutes: float | None = Field(default=None, ge=0)
     """Minutes taken for an attended session that has none; absent: not assumed (METHOD 2.3)."""
     slope_by: Literal["ols", "theil_sen"] = "ols"
-    """Slope that is compared with peers; both are reported (METHOD 2.1). Theil-Sen suits adaptive tests."""
+    """Slope that is compared with peers; both are reported (METHOD 2.1)."""
+    theil_sen_measures: tuple[str, ...] = ADAPTIVE_MEASURES
+    """Measures of which Theil-Sen's is compared whatever `slope_by` says: adaptive tests (METHOD 2.1)."""
+    form_families: tuple[FormFamily, ...] = ()
+    """Forms of probes that make one series (METHOD 2.1)."""
     rule_points: int = Field(default=4, ge=3, le=4)
     """Points in a row on one side of the aim line that speak for a change (METHOD 2.2)."""
     rule_minimum: Count = 4
     """Probe days below which the point rule says nothing but `continue` (METHOD 2.2)."""
     peer_cycles: Count = 10
     """Other closed cycles of a measure and grade that a grade's median slope needs (SEMANTICS 6.6)."""
+    dual_discrepancy: bool = False
+    """Poor is whose level and slope are both more than a standard deviation below the class, instead of by goal slope
+    and grade; it needs a class that is monitored (METHOD 2.4)."""
+    classmates_minimum: Count = 10
+    """Classmates with probes enough that `dual_discrepancy` needs (METHOD 2.4)."""
     group_poor_share: Share = 0.50
     """From this share of poor responses on, the group's plan is changed before any student's (METHOD 2.4)."""
     group_minimum: Count = 2
     """Members with a conclusion that make a group of which such a share can be said (METHOD 2.4)."""
+    group_size: Count = 4
+    """Most students in a group that is proposed; by default the 4:1 of the National Student Support Accelerator."""
 
     @model_validator(mode="after")
     def _ordered(self) -> "CycleRule":
         if self.shortest_days > self.longest_days:
             raise ValueError("shortest_days must not be above longest_days")
+        named = [(each.measure, form) for each in self.form_families for form in each.read_forms]
+        twice = sorted({form for measure, form in named if named.count((measure, form)) > 1})
+        if twice:
+            raise ValueError(f"form_families: the form {', '.join(twice)} of a measure stands there more than once")
         return self
 
 
@@ -538,7 +574,7 @@ _NOT_DATED = _KEEPING | _TAKING | {"windows", "no_school_days", "valid_from", "r
 and kept."""
 
 
-def _json(document: dict[str, Any]) -> str:
+def _json(document: Any) -> str:
     return json.dumps(document, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
 
 
@@ -552,9 +588,9 @@ class DistrictPolicy(_Policy):
     source: str = "Defaults of the method."
     """Document or decision behind the policy; kept with it."""
     retroactive: bool = False
-    """Meant for windows that are closed already; needs a reason (SEMANTICS 5.3)."""
+    """Meant for windows that are closed already; needs a reason of its own each time (SEMANTICS 5.3)."""
     reason: str | None = None
-    """Why closed windows are judged anew; kept with the notes, as people typed it."""
+    """Why closed windows are judged anew this time; kept with the notes, as people typed it."""
     profile: Literal["default", "colorado"] = "default"
     """`colorado` also lists which kinds of evidence each recommended student has (SEMANTICS 6.8)."""
     landing: Literal["move", "keep"] = "move"
@@ -616,7 +652,7 @@ class DistrictPolicy(_Policy):
 
     @model_validator(mode="after")
     def _coherent(self) -> "DistrictPolicy":
-        if self.time_zone not in available_timezones():
+        if self.time_zone not in _time_zones():
             raise ValueError(f"time_zone {self.time_zone!r} is not an IANA time zone such as America/Denver")
         for name in self.full_extracts:
             if name not in layouts():
@@ -670,6 +706,24 @@ class DistrictPolicy(_Policy):
         """What the district says that a window can depend on, as JSON; no calendar, nothing of how files are kept."""
         return _json(self.model_dump(mode="json", exclude_unset=True, exclude=set(_NOT_DATED)))
 
+    def settings(self) -> Iterator[tuple[str, str, bool]]:
+        """Every setting that a number or a decision can rest on: name, value as JSON, whether it is the default.
+
+        Nothing of how files are kept, and no text that people typed but the sources of their rules.
+        """
+        everything = {"cuts": self.all_cuts, "strands": self.all_strands, "standard_errors": self.all_standard_errors}
+        for name, field in type(self).model_fields.items():
+            if name in _KEEPING | _TAKING | {"retroactive", "reason"}:
+                continue
+            value = getattr(self, name)
+            if not isinstance(value, BaseModel):
+                rules = everything.get(name, value)
+                yield name, _json(to_jsonable_python(rules, exclude_none=True)), value == field.get_default()
+                continue
+            for inner, detail in type(value).model_fields.items():
+                own = getattr(value, inner)
+                yield f"{name}.{inner}", _json(to_jsonable_python(own)), own == detail.get_default()
+
     @property
     def ruling(self) -> str:
         """The part of the document that closed windows rest on: what is plausible in a delivery may change any day."""
@@ -722,6 +776,12 @@ class DistrictPolicy(_Policy):
     def select_rule(self, measure: str) -> SelectRule:
         """Which of several tests in a window counts (METHOD 1.2)."""
         return self.select.get(measure, "growth_measure" if measure.startswith("map_") else "latest")
+
+
+@cache
+def _time_zones() -> frozenset[str]:
+    """Their names are looked up in some hundreds of files, and a run reads a policy for every district."""
+    return frozenset(available_timezones())
 
 
 def read_policy(path: Path) -> DistrictPolicy:

@@ -4,7 +4,7 @@ import ast
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin
+from typing import Any, Literal, NamedTuple, get_args, get_origin
 
 from pydantic import BaseModel
 from pydantic_core import to_jsonable_python
@@ -64,17 +64,33 @@ def meanings(model: Model) -> dict[str, str]:
     return told
 
 
-def _settings(place: str, model: Model) -> str:
+class Explained(NamedTuple):
+    """A table of a policy in words."""
+
+    about: str
+    settings: dict[str, tuple[str, str]]
+    """Meaning and source by name of the setting; the source is blank where none is named."""
+
+
+def explained(model: Model) -> Explained:
+    """What a table of a policy and each of its settings mean, their sources apart."""
     about = " ".join((model.__doc__ or "").split())
     general = _SOURCE.search(about)
-    rows = []
+    settings = {}
     for name, meaning in meanings(model).items():
         own = _SOURCE.search(meaning) or general
-        told = " ".join(filter(None, [_SOURCE.sub("", meaning), _choices(model, name)]))
-        cells = (f"`{name}`", _default(model, name), told, own[1] if own else "")
-        rows.append(f"| {' | '.join(cells)} |")
+        settings[name] = _SOURCE.sub("", meaning), own[1] if own else ""
+    return Explained(_SOURCE.sub("", about), settings)
+
+
+def _settings(place: str, model: Model) -> str:
+    about, settings = explained(model)
+    rows = []
+    for name, (meaning, source) in settings.items():
+        told = " ".join(filter(None, [meaning, _choices(model, name)]))
+        rows.append(f"| {' | '.join((f'`{name}`', _default(model, name), told, source))} |")
     head = ["| setting | default | meaning | source |", "| --- | --- | --- | --- |"]
-    return "\n".join([f"### {place}\n", _SOURCE.sub("", about), "", *head, *rows, ""])
+    return "\n".join([f"### {place}\n", about, "", *head, *rows, ""])
 
 
 def _choices(model: Model, name: str) -> str:

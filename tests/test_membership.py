@@ -4,13 +4,14 @@ from datetime import date, timedelta
 
 import polars as pl
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
 from schemas.contract import broken_rules, conform
 from schemas.policy import ClassRule, DistrictPolicy
 from schemas.projections import ClassMembership, WindowRule
+from tests.examples import examples
 from tests.reference import reference_membership
 from tests.tables import facts, table
 from transforms.membership import class_memberships
@@ -345,7 +346,7 @@ def small_rosters(draw) -> tuple[str, str, list[date]]:
 
 
 @given(small_rosters(), st.lists(DAY, max_size=8), st.randoms(use_true_random=False))
-@settings(max_examples=12, deadline=None)
+@examples(40)
 def test_memberships_agree_with_the_slow_version_in_any_order(drawn, free, random):
     enrolments, described, days = drawn
     policy = POLICY.model_copy(update={"no_school_days": tuple(free)})

@@ -4,13 +4,14 @@ from datetime import date
 
 import polars as pl
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
 from schemas.contract import broken_rules, columns, conform
 from schemas.policy import CutRule, DistrictPolicy
 from schemas.projections import ClassMembership, NeedLevel, Projection, ScreeningResult, WindowRule
+from tests.examples import examples
 from tests.reference import reference_need
 from tests.tables import EXPORTED, facts, rows, table
 from transforms.cuts import cut_scores
@@ -241,7 +242,7 @@ CUTS = st.lists(
     st.sets(st.sampled_from("abcdefg"), min_size=1),
     st.integers(0, 9),
 )
-@settings(max_examples=12, deadline=None)
+@examples(25)
 def test_levels_agree_with_the_slow_version_in_any_order(cases, cuts, enrolled, seed):
     policy = district(cuts=tuple(cuts))
     grades = {subject: "4" if subject < "d" else "5" for subject in "abcdefg"}

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import polars as pl
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
@@ -14,6 +14,7 @@ from schemas.contract import broken_rules, columns, conform
 from schemas.events import FAMILIES
 from schemas.policy import DistrictPolicy
 from schemas.projections import ScreeningResult
+from tests.examples import examples
 from tests.reference import reference_choice, reference_joined
 from tests.tables import EXPORTED, facts
 from transforms.screening import screening_results, shown_keys
@@ -293,7 +294,7 @@ def of_students(days: list[pl.DataFrame]) -> pl.DataFrame:
 @given(
     st.lists(st.lists(st.tuples(VERSION, st.integers(0, 2)), min_size=1, max_size=8), max_size=40), st.integers(0, 9)
 )
-@settings(max_examples=8, deadline=None)
+@examples(12)
 def test_joined_tests_agree_with_the_slow_version_in_any_order(drawn, seed):
     days = [
         same_day(*(version for version, _ in day)).with_columns(
@@ -332,7 +333,7 @@ TEST = st.fixed_dictionaries(
 
 @pytest.mark.parametrize("rule", ["growth_measure", "lowest_sem", "latest", "first", "median3"])
 @given(st.lists(st.lists(TEST, min_size=1, max_size=8), min_size=1, max_size=40), st.integers(0, 9))
-@settings(max_examples=4, deadline=None)
+@examples(8)
 def test_the_chosen_test_agrees_with_the_slow_version_in_any_order(rule, drawn, seed):
     schema = {"standard_error": pl.Float64, "is_growth_measure": pl.Boolean}
     tests = of_students(

@@ -137,18 +137,8 @@ def lay_over(layout: Layout, names: tuple[str, ...], aliases: Mapping[str, Seque
         fit.slots.append(Slot(fact=fact, positions=slot_positions, strands=strands))
     if layout.blocks:
         _place_blocks(fit, names, aliases)
-    also = [_matcher(entry) for entry in layout.also]
-    plain = {entry for entry in also if isinstance(entry, str)}
-    patterns = [entry for entry in also if not isinstance(entry, str)]
-    fit.known |= {
-        at for at, name in enumerate(names) if name in plain or (name and any(each.search(name) for each in patterns))
-    }
-    unwanted = [_matcher(entry) for entry in layout.absent]
-    fit.forbidden = tuple(
-        name
-        for name in names
-        if name and any(name == each if isinstance(each, str) else each.search(name) for each in unwanted)
-    )
+    fit.known |= {at for at, name in enumerate(names) if _lists(layout.also, name)}
+    fit.forbidden = tuple(name for name in names if _lists(layout.absent, name))
     return fit
 
 
@@ -269,8 +259,17 @@ def _block_slot(
     )
 
 
-def _matcher(entry: str) -> str | re.Pattern[str]:
-    return re.compile(entry.removeprefix("re:")) if entry.startswith("re:") else clean(entry)
+@lru_cache(maxsize=100_000)
+def _lists(entries: tuple[str, ...], name: str) -> bool:
+    """Whether a header is among these names, or fits a pattern among them; files of one export share their headers."""
+    plain, patterns = _matchers(entries)
+    return bool(name) and (name in plain or any(each.search(name) for each in patterns))
+
+
+@lru_cache
+def _matchers(entries: tuple[str, ...]) -> tuple[frozenset[str], tuple[re.Pattern[str], ...]]:
+    patterns = tuple(re.compile(each.removeprefix("re:")) for each in entries if each.startswith("re:"))
+    return frozenset(clean(each) for each in entries if not each.startswith("re:")), patterns
 
 
 def named_like(layout: Layout, file_name: str) -> bool:

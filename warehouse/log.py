@@ -114,12 +114,12 @@ class Log:
         sighting stays: what was known at any time cannot change (decision 10). The caller holds the district's lease.
         """
         packed = []
-        for family, events in self.families.items():
+        for family, files in self.sightings.rows_by_file_of("family", district_id=district_id).items():
+            if not 2 * max(files) < sum(files) <= MOST_PACKED:
+                continue
             renew()
-            files = self.sightings.rows_by_file(district_id=district_id, family=family)
-            rest = max(sum(events.rows_by_file(district_id=district_id)), max(files, default=0))
-            pays = 2 * rest < sum(files) <= MOST_PACKED
-            if pays and self.sightings.pack(PACKED, (district_id, family)):
+            events = sum(self.families[family].rows_by_file(district_id=district_id))
+            if 2 * events < sum(files) and self.sightings.pack(PACKED, (district_id, family)):
                 packed.append(family)
         return packed
 

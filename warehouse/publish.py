@@ -16,6 +16,7 @@ from deltalake.exceptions import DeltaError
 from filelock import FileLock, Timeout
 from polars.datatypes import DataTypeClass
 
+from schemas.answers import ANSWERS, HELPERS, SCALARS, Answer, Question, questions
 from schemas.contract import Contract, columns, descriptions, summary, table_name
 from schemas.events import ALL_YEARS
 from schemas.marts import MARTS
@@ -147,8 +148,38 @@ def _build(
                 else:
                     _refresh(connection, name, contract, sources.get(table_name(contract), ()), changed)
                 _describe(connection, name, contract)
+    _answer(connection)
     with _told("the tables could not be counted"):
         return {name: _count(connection, name) for name in _tables()}
+
+
+def _answer(connection: duckdb.DuckDBPyConnection) -> None:
+    """Make the views and macros anew: those of another release go with their schema."""
+    with _told("schema answers could not be made"):
+        connection.execute("drop schema if exists answers cascade; create schema answers")
+        for name, (parameters, meaning) in SCALARS.items():
+            connection.execute(f"create macro answers.{name}({', '.join(parameters)}) as {answer_sql(name)}")
+            connection.execute(f"comment on macro answers.{name} is {_text(meaning)}")
+    for answer in (*HELPERS, *ANSWERS):
+        with _told(f"{answer.name} could not be made"):
+            _make_answer(connection, answer)
+    with _told("the list of questions could not be made"):
+        name = f"answers.{table_name(Question)}"
+        _create(connection, name, Question)
+        connection.executemany(f"insert into {name} values (?, ?, ?, ?)", questions().rows())  # noqa: S608
+        _describe(connection, name, Question)
+
+
+def _make_answer(connection: duckdb.DuckDBPyConnection, answer: Answer) -> None:
+    query = answer_sql(table_name(answer.contract))
+    if not answer.parameters:
+        connection.execute(f"create view {answer.name} as {query}")
+        _describe(connection, answer.name, answer.contract, "view")
+        return
+    connection.execute(f"create macro {answer.name}({', '.join(answer.parameters)}) as table {query}")
+    told = " ".join(f"{name}: {meaning}" for name, meaning in answer.parameters.items())
+    words = f"{summary(answer.contract)} {told} {EDUCATION_RECORD}"
+    connection.execute(f"comment on macro table {answer.name} is {_text(words)}")
 
 
 def unpublished(target: Path, partitions: pl.DataFrame, ledger: pl.DataFrame) -> set[Partition] | None:
@@ -196,6 +227,11 @@ def mart_sql(contract: type[Contract]) -> str:
     return files("warehouse").joinpath("marts", f"{table_name(contract)}.sql").read_text("utf-8")
 
 
+def answer_sql(name: str) -> str:
+    """The SELECT of a view or table macro, or the expression of a macro."""
+    return files("warehouse").joinpath("answers", f"{name}.sql").read_text("utf-8")
+
+
 def _tables() -> list[str]:
     return [f"{schema}.{table_name(contract)}" for schema, contracts in SCHEMAS.items() for contract in contracts]
 
@@ -233,8 +269,8 @@ def _has_shape(connection: duckdb.DuckDBPyConnection, name: str, contract: type[
     return connection.execute(shape, name.split(".")).fetchall() == wanted
 
 
-def _describe(connection: duckdb.DuckDBPyConnection, name: str, contract: type[Contract]) -> None:
-    connection.execute(f"comment on table {name} is {_text(f'{summary(contract)} {EDUCATION_RECORD}')}")
+def _describe(connection: duckdb.DuckDBPyConnection, name: str, contract: type[Contract], kind: str = "table") -> None:
+    connection.execute(f"comment on {kind} {name} is {_text(f'{summary(contract)} {EDUCATION_RECORD}')}")
     for column, description in descriptions(contract).items():
         connection.execute(f"comment on column {name}.{_quoted(column)} is {_text(description)}")
 
