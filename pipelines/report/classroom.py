@@ -17,7 +17,6 @@ from pipelines.report.words import (
     number,
     percent,
     probability,
-    school_name,
     yes_no,
 )
 
@@ -38,7 +37,7 @@ def pages(reading: Reading) -> Iterator[Page]:
         latest = first[-1]
         at = (class_id, latest["benchmark_window"])
         members = _rows(students, at)
-        school = school_name(latest["school_id"])
+        school = reading.school(latest["school_id"])
         title = reading.names.classes.get(str(class_id)) if reading.names else None
         context = {
             "class_id": class_id,
@@ -56,6 +55,7 @@ def pages(reading: Reading) -> Iterator[Page]:
             "topics": _topics(_rows(topics, (*at, latest["measure"]))),
             "statistics": _statistics(latest),
             "students": _listed(members, reading),
+            "keys": reading.keys(row["subject_key"] for row in members),
             "counted": sum(row["is_counted"] for row in members),
             "tests": _tests(members, files),
         }
@@ -196,11 +196,9 @@ def _students(reading: Reading) -> pl.DataFrame:
 
 def _listed(members: Sequence[Record], reading: Reading) -> list[Record]:
     """Students by key, or by name where names are shown; never by score."""
-    names = reading.names.students if reading.names else {}
     rows = [
         {
-            "name": names.get(row["subject_key"]),
-            "key": row["subject_key"],
+            "who": reading.student(row["subject_key"]),
             "status": _status(row),
             "score": row["score"],
             "percentile": row["percentile"],
@@ -214,7 +212,7 @@ def _listed(members: Sequence[Record], reading: Reading) -> list[Record]:
         }
         for row in members
     ]
-    return sorted(rows, key=lambda row: (row["name"] is None, row["name"] or "", row["key"]))
+    return sorted(rows, key=lambda row: row["who"])
 
 
 def _status(row: Record) -> str:

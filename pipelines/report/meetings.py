@@ -33,19 +33,19 @@ GROWTHS: Mapping[str, str] = {
 def pages(reading: Reading) -> Iterator[Page]:
     """The list of sheets, and one for each school and window."""
     signals = reading.table("marts.school_signal")
-    schools = sorted(signals["school_id"].unique())
+    schools = reading.by_name(signals["school_id"].unique())
     known = set(signals["benchmark_window"])
     windows = [window for window in WINDOWS if window in known]
     if not schools:
         return
-    rows = [(school, [(window, meeting_path(school, window)) for window in windows]) for school in schools]
+    rows = [(reading.school(school), [(window, meeting_path(school, window)) for window in windows]) for school in schools]
     yield Page(INDEX, "Meeting sheets", "meetings.html", {"rows": rows}, "meetings")
     judged = reading.split(reading.current.filter("is_primary"), "school_id", "benchmark_window")
     trail = [("Meeting sheets", INDEX)]
     for school in schools:
         for window, before in zip(windows, (None, *windows), strict=False):
             sheet = _sheet(_Meeting(reading, judged, school, window, before))
-            title = f"{school}: {window} meeting"
+            title = f"{reading.school(school)}: {window} meeting"
             yield Page(meeting_path(school, window), title, "meeting.html", sheet, "meetings", trail)
 
 
@@ -90,7 +90,8 @@ def _sheet(meeting: _Meeting) -> Record:
     offered = proposals(reading, school, window)
     differs = meeting.rows("marts.tier_reconciliation").height
     return {
-        "school": school,
+        "school_id": school,
+        "school": reading.school(school),
         "window": window,
         "before": meeting.before,
         "school_page": school_path(school),
