@@ -75,6 +75,7 @@ def test_two_makers_of_one_site_wait_for_each_other(tmp_path: Path):
 def test_what_a_killed_maker_left_is_removed_and_the_old_site_stands(tmp_path: Path):
     target = folder(tmp_path / "d1", "old")
     folder(tmp_path / ".d1.building", "half")
+    target.rename(tmp_path / ".d1.before")
     with pytest.raises(KeyboardInterrupt), _in_place_of(target, OPEN) as write:
         write("index.html", "new")
         raise KeyboardInterrupt

@@ -18,7 +18,7 @@ from pipelines.report import checks, classroom, cycles, district, meetings, meth
 from pipelines.report.names import read_names
 from pipelines.report.page import SECTIONS, Page
 from pipelines.report.reading import NothingToReport, Reading, years_of
-from pipelines.report.swap import take_place
+from pipelines.report.swap import restore, take_place
 from warehouse.home import Home
 
 PAGES: tuple[Callable[[Reading], Iterable[Page]], ...] = (
@@ -195,6 +195,7 @@ def _in_place_of(target: Path, modes: tuple[int, int]) -> Iterator[Callable[[str
         return len(content)
 
     with FileLock(target.with_name(f".{target.name}.lock"), mode=0o640):
+        restore(target)
         shutil.rmtree(made, ignore_errors=True)
         made.mkdir(mode=for_folders)
         made.chmod(for_folders)

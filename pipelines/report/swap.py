@@ -3,6 +3,7 @@
 import ctypes
 import errno
 import os
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -34,6 +35,14 @@ def take_place(made: Path, target: Path) -> None:
         target.rename(before)
         made.rename(target)
         before.rename(made)
+
+
+def restore(target: Path) -> None:
+    """Put back the folder that a kill between two renames left aside."""
+    before = target.with_name(f".{target.name}.before")
+    if before.exists() and not target.exists():
+        before.rename(target)
+    shutil.rmtree(before, ignore_errors=True)
 
 
 def _exchange(one: Path, other: Path) -> None:
