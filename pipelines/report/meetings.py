@@ -108,6 +108,7 @@ def _sheet(meeting: _Meeting) -> Record:
             ("Classes", _moved(meeting)),
         ],
         "classes": [_class(row) for row in flags.head(MOST_CLASSES).iter_rows(named=True)],
+        "measures": [measure_name(each) for each in flags["measure"].unique().sort()],
         "curriculum": curriculum.told(meeting.reported, flags),
         "more_classes": _by_grade(flags.slice(MOST_CLASSES)),
         "thin": _by_grade(thin),
@@ -144,12 +145,13 @@ def _tiers(placed: pl.DataFrame) -> str:
         none=tier.is_null().sum(),
         stale=pl.col("is_stale").sum(),
     ).row(0, named=True)
-    said = [
+    moved = [
         f"{number(counts['more'])} recommended more support",
         f"{number(counts['less'])} less",
         f"{number(counts['same'])} the same",
-        f"{number(counts['new'])} placed for the first time",
     ]
+    compared = moved if counts["more"] + counts["less"] + counts["same"] else []
+    said = [*compared, f"{number(counts['new'])} placed for the first time"]
     rest = [f"{counted(counts['none'], 'student')} without a tier"] if counts["none"] else []
     rest += [f"{counted(counts['stale'], 'tier')} carried forward without a new test"] if counts["stale"] else []
     return f"{listed(said)}. {(listed(rest) + '.') if rest else ''}".strip()

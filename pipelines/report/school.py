@@ -144,7 +144,7 @@ def _lead(windows: Sequence[WindowRows]) -> str:
     if grades:
         said.append(f"{listed(grades)} as a whole {'is' if len(grades) == 1 else 'are'} read as a system matter.")
     if classes:
-        said.append(f"{listed(classes)} {'stands' if len(classes) == 1 else 'stand'} out as a classroom matter.")
+        said.append(f"{'; '.join(classes)}: {'this class stands' if len(classes) == 1 else 'these classes stand'} out.")
     if not grades and not classes:
         said.append("no grade and no class stands out.")
     return " ".join(said)
