@@ -55,6 +55,7 @@ MADE_FROM: dict[str, tuple[str, ...]] = {
     ),
     "projections/referral": ("events/plan", "events/identity"),
     "projections/school": ("events/roster",),
+    "projections/class_context": ("events/context", "projections/class_membership"),
     "projections/tier_stability": ("projections/need_level",),
     "projections/screening_accuracy": ("projections/need_level", "projections/screening_result"),
     "projections/cycle": (
@@ -106,6 +107,7 @@ MADE_FROM: dict[str, tuple[str, ...]] = {
         "projections/intervention_effect",
         "projections/referral",
         "projections/school",
+        "projections/class_context",
         "projections/tier_stability",
         "projections/screening_accuracy",
     ),
@@ -156,6 +158,7 @@ MADE_FROM: dict[str, tuple[str, ...]] = {
         "projections/policy_setting",
         "projections/progress",
         "projections/school",
+        "projections/class_context",
         "projections/probe_day",
         "projections/regrouping_proposal",
         "projections/intervention_effect",

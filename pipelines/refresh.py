@@ -18,6 +18,7 @@ from schemas.events import ALL_YEARS
 from schemas.policy import DistrictPolicy
 from schemas.projections import (
     PROJECTIONS,
+    ClassContext,
     ClassDecision,
     ClassGrowth,
     ClassMembership,
@@ -76,6 +77,7 @@ READS: dict[type[Projection], tuple[str, ...]] = {
     RegroupingProposal: (*_CLASSES, *_CYCLES, "plan"),
     Referral: ("plan",),
     School: ("roster",),
+    ClassContext: (*_CLASSES, "context"),
     TierStability: _CLASSES,
     ScreeningAccuracy: _CLASSES,
     ClassDecision: _CLASSES,
