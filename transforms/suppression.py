@@ -22,9 +22,11 @@ Cells = NDArray[np.int64]
 
 DEAR = 20.0
 """A total costs as many times its weight (METHOD 4.4)."""
-_GROUP = (1, 8)
+_GROUP = (1, 2, 4, 8, 16)
 """Districts that are protected among themselves, in steps; what is left is protected in the whole."""
 _EXACT = 1000
+_GAP = 0.02
+_REFRESH = 8
 _NUDGE = 1e-3
 """How far a shown cell may move while cuts are sought: of all proofs that one is found that rests on fewest cells."""
 _SLACK = 1e-6
@@ -139,29 +141,76 @@ class _Block:
         self.forced = state.withheld[cells]
         self.open = ~self.forced
         self.kept = self.forced.copy()
-        self.is_locked = len(state.value) > _EXACT
-        self.low, self.high = np.zeros(len(cells)), np.zeros(len(cells))
+        self.is_large = len(state.value) > _EXACT
+        self._forget()
         self.cuts: list[tuple[int, Cells, Floats, float]] = []
 
     def protect(self, needy: Flags) -> None:
         """Withhold the cheapest cells that make the needy wide; those that nothing here can help are left."""
         needy = self._held_alone(needy)
-        chosen, is_cut = self._cheapest(), True
-        while is_cut:
-            left = self._unproven(chosen, needy)
-            is_cut, is_hopeless = self._cut(chosen, left)
-            if is_hopeless.any():
-                needy &= ~is_hopeless
-                self.cuts = [cut for cut in self.cuts if not is_hopeless[cut[0]]]
-                is_cut = True
-            if is_cut:
-                if self.is_locked:
-                    self.kept = chosen
-                    self.cuts = [cut for cut in self.cuts if cut[2][chosen[cut[1]]].sum() < cut[3] - _SLACK]
-                chosen = self._cheapest()
+        chosen, needy = self._one_by_one(needy) if self.is_large else self._at_once(needy)
         state = self.state
         state.withheld[self.cells] = chosen
         state.is_safe[self.cells[needy]] = True
+
+    def _at_once(self, needy: Flags) -> tuple[Flags, Flags]:
+        """The cheapest pattern of all: cuts until the attacker fails everywhere."""
+        is_cut = True
+        while is_cut:
+            chosen = self._cheapest()
+            self._forget()
+            is_cut, is_hopeless = self._cut(chosen, self._unproven(chosen, needy))
+            if is_hopeless.any():
+                needy = needy & ~is_hopeless
+                self.cuts = [cut for cut in self.cuts if not is_hopeless[cut[0]]]
+                is_cut = True
+        return chosen, needy
+
+    def _forget(self) -> None:
+        """What was proven with other cells withheld does not count."""
+        self.low, self.high = np.zeros(len(self.cells)), np.zeros(len(self.cells))
+
+    def _one_by_one(self, needy: Flags) -> tuple[Flags, Flags]:
+        needy = needy & ~self._unproven(self.movable, needy)
+        self._forget()
+        self.cuts = [cut for cut in self.cuts if needy[cut[0]]]
+        if not needy.any():
+            return self.forced, needy
+        chosen = self._cheapest()
+        left = self._unproven(chosen, needy)
+        paths = Changes(sparse.hstack([self.relations, -self.relations]).tocsr())
+        order = np.flatnonzero(left)
+        order = order[np.lexsort((order, self.state.value[self.cells[order]]))]
+        for at, cell in enumerate(order):
+            if not self._is_wide(cell):
+                self._path(paths, int(cell), chosen)
+            if at % _REFRESH == _REFRESH - 1:
+                self._unproven(chosen, needy)
+        left = self._unproven(chosen, needy)
+        for cell in np.flatnonzero(left):
+            self._keep_whole(int(cell), chosen)
+        return chosen, needy & (self.high - self.low >= self.need - _SLACK)
+
+    def _path(self, paths: Changes, cell: int, chosen: Flags) -> None:
+        """Withhold the cells along the cheapest change that moves one cell as far as it needs."""
+        cost = np.where(chosen, 0.0, self.state.weights[self.cells]) / np.minimum(self.need[cell], np.maximum(1, self.up))
+        movable = self.movable.astype(float)
+        moved = 0.0
+        for side in (0, 1):
+            most = np.concatenate([self.up * movable, -self.down * movable])
+            this, other = (cell, len(chosen) + cell) if side == 0 else (len(chosen) + cell, cell)
+            most[this], most[other] = min(most[this], self.need[cell] - moved), 0.0
+            direction = -np.concatenate([cost, cost]) - 1e-4
+            direction[this] = 1e6
+            paths.bound(np.zeros(len(most)), most)
+            both = paths.furthest(direction)[0]
+            change = both[: len(chosen)] - both[len(chosen) :]
+            if abs(change[cell]) > _SLACK:
+                chosen |= np.abs(change) > _SLACK
+                self._keep(change)
+                moved += abs(change[cell])
+            if moved >= self.need[cell] - _SLACK:
+                return
 
     def _cheapest(self) -> Flags:
         """The cheapest cells that obey the cuts, with those that are withheld already; none alone in a sum."""
@@ -194,7 +243,7 @@ class _Block:
             return chosen
         columns = np.unique(np.concatenate([cut[1] for cut in cuts]))
         weights = self.state.weights[self.cells[columns]]
-        cover = Cover(weights, self.kept[columns], np.ones(len(columns), bool))
+        cover = Cover(weights, self.kept[columns], np.ones(len(columns), bool), _GAP * self.is_large)
         for _, cells, amounts, least in cuts:
             cover.demand(np.searchsorted(columns, cells), amounts, least)
         chosen[columns[cover.cheapest()]] = True
