@@ -38,7 +38,7 @@ class Pattern(NamedTuple):
     withheld: Flags
     is_primary: Flags
     unprotected: Flags
-    """Primaries that nothing protects: the audit will refuse them."""
+    """Withheld cells that nothing protects: the audit will refuse them."""
 
 
 def suppress(problem: Problem, rule: Rule, weights: Floats | None = None) -> Pattern:
@@ -56,10 +56,13 @@ def suppress(problem: Problem, rule: Rule, weights: Floats | None = None) -> Pat
     is_primary = primaries(problem, rule)
     state = _State(problem, rule, is_primary, standard_weights(problem.cells) if weights is None else weights)
     for part in _components(problem):
-        for blocks in _steps(problem.cells["block"].to_numpy()[part]):
-            for cells in blocks:
-                state.protect(part[cells])
-    return Pattern(state.withheld, is_primary, is_primary & ~state.is_safe)
+        is_complete = False
+        while not is_complete:
+            for blocks in _steps(problem.cells["block"].to_numpy()[part]):
+                for cells in blocks:
+                    state.protect(part[cells])
+            is_complete = not state.enlarge(part)
+    return Pattern(state.withheld, is_primary, state.withheld & ~state.is_safe)
 
 
 def primaries(problem: Problem, rule: Rule) -> Flags:
@@ -105,6 +108,8 @@ class _State:
         cells = problem.cells
         self.relations = problem.relations
         self.is_own = ~problem.sums["is_implied"].to_numpy()
+        self.is_link = (problem.sums["over"] == "statistic").to_numpy()
+        self.least_category = rule.min_category
         self.total = problem.sums["total"].to_numpy()
         self.value = cells["value"].to_numpy().astype(float)
         self.weights = weights
@@ -125,6 +130,22 @@ class _State:
         if not needy.any():
             return
         _Block(self, cells).protect(needy)
+
+    def enlarge(self, part: Cells) -> bool:
+        """Withhold one more cell of every sum whose withheld parts are a small number (SEMANTICS 8.3)."""
+        hidden = np.where(self.withheld, self.value, 0.0)
+        rest = (self.relations > 0) @ hidden
+        threshold = np.where(self.is_link, self.least_category, self.threshold[self.total])
+        inside = np.isin(self.total, part) & ~self.withheld[self.total]
+        small = np.flatnonzero(inside & (rest > 0) & (rest < threshold))
+        added = False
+        for row in small:
+            cells = self.relations.indices[self.relations.indptr[row] : self.relations.indptr[row + 1]]
+            open_ = cells[self.is_open[cells] & ~self.withheld[cells]]
+            enough = open_[(open_ == self.total[row]) | (self.value[open_] >= threshold[row] - rest[row])]
+            if len(enough):
+                self.withheld[enough[np.argmin(self.weights[enough])]] = added = True
+        return added
 
 
 class _Block:
@@ -150,8 +171,13 @@ class _Block:
         needy = self._held_alone(needy)
         chosen, needy = self._one_by_one(needy) if self.is_large else self._at_once(needy)
         state = self.state
+        self._unproven(chosen, chosen)
+        for cell in np.flatnonzero(chosen & self.open & (self.high == self.low)):
+            self._keep_whole(int(cell), chosen)
+        # Who cannot change protects nobody.
+        chosen &= ~(self.open & (self.high == self.low))
         state.withheld[self.cells] = chosen
-        state.is_safe[self.cells[needy]] = True
+        state.is_safe[self.cells] |= chosen & (self.high - self.low >= self.need - _SLACK)
 
     def _at_once(self, needy: Flags) -> tuple[Flags, Flags]:
         """The cheapest pattern of all: cuts until the attacker fails everywhere."""
