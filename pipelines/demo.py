@@ -85,6 +85,7 @@ def findings(warehouse: Path, home: Home) -> list[str]:
         "",
         "Look further:",
         f"  tierline status{option}",
+        f"  tierline report{option}   # then open {at / 'reports' / 'd001' / 'index.html'}",
         f"  tierline explain class <class_id>{option}",
         f'  duckdb -readonly {at / "warehouse.duckdb"} "{FLAGGED}"',
         f"  tierline ui{option}",

@@ -18,6 +18,7 @@ from schemas.events import ALL_YEARS
 from schemas.policy import DistrictPolicy
 from schemas.projections import (
     PROJECTIONS,
+    ClassContext,
     ClassDecision,
     ClassGrowth,
     ClassMembership,
@@ -35,6 +36,7 @@ from schemas.projections import (
     Referral,
     RegroupingProposal,
     ResponderRate,
+    School,
     SchoolSignal,
     ScreeningAccuracy,
     ScreeningResult,
@@ -74,6 +76,8 @@ READS: dict[type[Projection], tuple[str, ...]] = {
     TierPlacement: (*_CLASSES, *_CYCLES, "plan"),
     RegroupingProposal: (*_CLASSES, *_CYCLES, "plan"),
     Referral: ("plan",),
+    School: ("roster",),
+    ClassContext: (*_CLASSES, "context"),
     TierStability: _CLASSES,
     ScreeningAccuracy: _CLASSES,
     ClassDecision: _CLASSES,

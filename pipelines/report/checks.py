@@ -107,7 +107,7 @@ def _delivery(reading: Reading, results: pl.DataFrame) -> list[Record]:
             "looked_at": 0 if rows is None else rows.height,
             "failed": 0 if rows is None else rows.filter(~pl.col("is_passed")).height,
             "blocks": False if rows is None else bool(rows["is_blocking"].any()),
-            "failing": [] if rows is None else [_failing(name, row) for row in _failed(rows)],
+            "failing": [] if rows is None else [_failing(reading, name, row) for row in _failed(rows)],
         }
         for name, rule in RULES.items()
         for rows in (parts.get((name,)),)
@@ -118,10 +118,10 @@ def _failed(rows: pl.DataFrame) -> list[Record]:
     return rows.filter(~pl.col("is_passed")).sort("about", "rule", "school_id", nulls_last=True).to_dicts()
 
 
-def _failing(name: str, row: Record) -> list[str]:
+def _failing(reading: Reading, name: str, row: Record) -> list[str]:
     return [
         row["about"],
-        row["school_id"] or "the district",
+        reading.school(row["school_id"]) if row["school_id"] else "the district",
         rule_of(row["rule"])[1] or "the year",
         OBSERVED[name](row["observed"]),
         number(row["rows"]),
