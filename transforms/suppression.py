@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
+from scipy import sparse
 from scipy.sparse import csgraph
 
 from transforms.programmes import Changes, Cover, furthest_whole
@@ -207,7 +208,7 @@ class _Block:
         order = np.flatnonzero(left)
         order = order[np.lexsort((order, self.state.value[self.cells[order]]))]
         for at, cell in enumerate(order):
-            if not self._is_wide(cell):
+            if not self._is_wide(int(cell)):
                 self._path(paths, int(cell), chosen)
             if at % _REFRESH == _REFRESH - 1:
                 self._unproven(chosen, needy)
@@ -218,7 +219,9 @@ class _Block:
 
     def _path(self, paths: Changes, cell: int, chosen: Flags) -> None:
         """Withhold the cells along the cheapest change that moves one cell as far as it needs."""
-        cost = np.where(chosen, 0.0, self.state.weights[self.cells]) / np.minimum(self.need[cell], np.maximum(1, self.up))
+        cost = np.where(chosen, 0.0, self.state.weights[self.cells]) / np.minimum(
+            self.need[cell], np.maximum(1, self.up)
+        )
         movable = self.movable.astype(float)
         moved = 0.0
         for side in (0, 1):
