@@ -8,6 +8,7 @@ from schemas.contract import columns, empty
 from schemas.exports import layouts
 from schemas.policy import DistrictPolicy
 from schemas.projections import (
+    ClassContext,
     ClassDecision,
     ClassGrowth,
     ClassMembership,
@@ -33,6 +34,7 @@ from schemas.projections import (
 )
 from transforms.accuracy import screening_accuracy
 from transforms.classrooms import class_decisions
+from transforms.contexts import class_contexts
 from transforms.cuts import cut_scores
 from transforms.cycles import cycle_tables
 from transforms.effects import intervention_effects
@@ -78,6 +80,7 @@ def compute(
     tables[TierPlacement] = tier_states(tables[TierPlacement], before)
     tables[TierStability] = tier_stability(tables[NeedLevel])
     latest = {district: spans[-1].policy for district, spans in plans.items()}
+    tables[ClassContext] = class_contexts(facts, tables[ClassMembership], latest)
     tables[RegroupingProposal] = regrouping_proposals(
         tables[TierPlacement], tables[Cycle], tables[CycleOutcome], latest
     )

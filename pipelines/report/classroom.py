@@ -5,6 +5,7 @@ from datetime import date
 
 import polars as pl
 
+from pipelines.report import curriculum
 from pipelines.report.page import Page, class_path, school_path
 from pipelines.report.rates import Scale, coverage, need, rate
 from pipelines.report.reading import WINDOW_ORDER, Reading, Record
@@ -31,7 +32,7 @@ def pages(reading: Reading) -> Iterator[Page]:
     topics = reading.split(
         reading.table("projections.class_topic").sort("strand"), "class_id", "benchmark_window", "measure"
     )
-    files = _files(reading)
+    files, reported = _files(reading), curriculum.reports(reading)
     for (class_id,), rows in of_class.items():
         first = rows.filter("is_primary").to_dicts()
         latest = first[-1]
@@ -53,6 +54,7 @@ def pages(reading: Reading) -> Iterator[Page]:
             "others": [_other(row) for row in rows.filter(~pl.col("is_primary")).to_dicts()],
             "growth": _growth(latest),
             "topics": _topics(_rows(topics, (*at, latest["measure"]))),
+            "curriculum": curriculum.of_class(reported, str(class_id), latest["benchmark_window"]),
             "statistics": _statistics(latest),
             "students": _listed(members, reading),
             "keys": reading.keys(row["subject_key"] for row in members),

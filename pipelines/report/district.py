@@ -30,7 +30,7 @@ def pages(reading: Reading) -> Iterator[Page]:
     flags = reading.flags.filter("is_primary").with_columns(group=_GROUP)
     current = flags.filter(pl.col("school_year") == reading.school_year)
     window = reading.windows[-1] if reading.windows else None
-    latest = current.filter(pl.col("benchmark_window") == window)
+    latest = current.filter(pl.col("benchmark_window").eq_missing(pl.lit(window, pl.String)))
     schools = _schools(reading, latest, window)
     context = {
         "window": window,
@@ -38,7 +38,7 @@ def pages(reading: Reading) -> Iterator[Page]:
         "classes": latest.height,
         "school_count": latest["school_id"].n_unique(),
         "readings": _readings(latest),
-        "lead": _lead(latest, window),
+        "lead": _lead(latest, window, has_classes=reading.table("projections.class_membership").height > 0),
         "acts": _looked_at(reading, latest, "act"),
         "looks": _looked_at(reading, latest, "look"),
         "over_time": _levels_over_time(flags) if latest.height else None,
@@ -53,8 +53,10 @@ def pages(reading: Reading) -> Iterator[Page]:
     yield Page("schools/index.html", "Schools", "schools.html", listing, "schools", [("Overview", "index.html")])
 
 
-def _lead(latest: pl.DataFrame, window: str | None) -> str:
+def _lead(latest: pl.DataFrame, window: str | None, *, has_classes: bool) -> str:
     """The answer in a few sentences."""
+    if not has_classes:
+        return "No roster of this school year is loaded, so no class is known. Load one, and each class is looked at."
     if window is None:
         return "No screening window of this school year has a class to judge yet."
     counts = {group: latest.filter(pl.col("group") == group) for group in READINGS}
@@ -221,7 +223,9 @@ def _schools(reading: Reading, latest: pl.DataFrame, window: str | None) -> list
     classes: dict[str, dict[str, int]] = {}
     for row in groups.to_dicts():
         classes.setdefault(row["school_id"], {})[row["group"]] = row["count"]
-    found = reading.table("marts.school_signal").filter(pl.col("benchmark_window") == window)
+    found = reading.table("marts.school_signal").filter(
+        pl.col("benchmark_window").eq_missing(pl.lit(window, pl.String))
+    )
     signals = {row["school_id"]: row for row in found.to_dicts()}
     return [_school(reading, each, classes.get(each, {}), signals.get(each)) for each in reading.schools]
 

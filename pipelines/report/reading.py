@@ -158,9 +158,7 @@ class Reading:
         """Names by key; of students with one name each has the beginning of the key beside it."""
         names = self.names.students if self.names else {}
         shared = Counter(names.values())
-        return {
-            key: f"{name} ({key[: self._key_length]})" if shared[name] > 1 else name for key, name in names.items()
-        }
+        return {key: f"{name} ({key[: self._key_length]})" if shared[name] > 1 else name for key, name in names.items()}
 
     def student(self, subject_key: str) -> str:
         """A student as pages show one: the name where names are shown, else the beginning of the key."""

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import polars as pl
 
+from pipelines.report import curriculum
 from pipelines.report.cycles import cycles_path, schools_with_cycles
 from pipelines.report.meetings import meeting_path
 from pipelines.report.page import Page, class_path, school_path
@@ -22,6 +23,7 @@ def pages(reading: Reading) -> Iterator[Page]:
     """One page per school."""
     flags = reading.split(reading.current.filter("is_primary"), "school_id")
     moves, with_cycles = _moves(reading), set(schools_with_cycles(reading))
+    reported = curriculum.reports(reading)
     for school_id in reading.schools:
         mine = flags.get((school_id,), reading.current.clear())
         windows = [_window(rows) for rows in reading.split(mine, "benchmark_window").values()]
@@ -34,6 +36,7 @@ def pages(reading: Reading) -> Iterator[Page]:
             ],
             "lead": _lead(windows),
             "windows": windows[::-1],
+            "curriculum": curriculum.by_grade(reported, _latest(mine)),
             "moves": [_matrix(*pair, rows) for pair, rows in _pairs(moves, school_id)],
             "signals": _signals(signals),
             "cycles": _cycles(reading.of("marts.cycle_summary", school_id=school_id)),
@@ -64,6 +67,11 @@ class WindowRows:
     grades: Sequence[GradeRows]
     summary: str
     is_entering: bool
+
+
+def _latest(rows: pl.DataFrame) -> pl.DataFrame:
+    """The classes of the last window in which the school has any."""
+    return rows.filter(pl.col("benchmark_window") == rows["benchmark_window"].last()) if rows.height else rows
 
 
 _GRADE_LEVELS = ("SYSTEM", "SYSTEM+CLASSROOM", "SYSTEM_DATA")
@@ -136,7 +144,7 @@ def _lead(windows: Sequence[WindowRows]) -> str:
     if grades:
         said.append(f"{listed(grades)} as a whole {'is' if len(grades) == 1 else 'are'} read as a system matter.")
     if classes:
-        said.append(f"{listed(classes)} {'stands' if len(classes) == 1 else 'stand'} out as a classroom matter.")
+        said.append(f"{'; '.join(classes)}: {'this class stands' if len(classes) == 1 else 'these classes stand'} out.")
     if not grades and not classes:
         said.append("no grade and no class stands out.")
     return " ".join(said)
