@@ -9,6 +9,8 @@ from scipy import sparse
 
 Floats = NDArray[np.float64]
 
+_NODES = 20
+
 _DUAL_SIMPLEX, _PRIMAL_SIMPLEX = 1, 4
 
 
@@ -82,9 +84,11 @@ def whole_table(relations: sparse.csr_array, sums: Floats, low: Floats, high: Fl
 class Cover:
     """The cheapest choice of cells that obeys every cut added so far; of equal ones that of the lowest numbers."""
 
-    def __init__(self, weights: Floats, is_chosen: NDArray[np.bool_], is_open: NDArray[np.bool_]) -> None:
+    def __init__(self, weights: Floats, is_chosen: NDArray[np.bool_], is_open: NDArray[np.bool_], gap: float) -> None:
         self._solver = _solver()
-        self._solver.setOptionValue("mip_rel_gap", 0.0)
+        self._solver.setOptionValue("mip_rel_gap", gap)
+        if gap:
+            self._solver.setOptionValue("mip_max_nodes", _NODES)
         cells = len(weights)
         model = _model(sparse.csc_array((0, cells)), is_chosen.astype(float), (is_chosen | is_open).astype(float))
         model.sense_ = highspy.ObjSense.kMinimize
@@ -98,7 +102,7 @@ class Cover:
 
     def cheapest(self) -> NDArray[np.bool_]:
         self._solver.run()
-        if self._solver.getModelStatus() != highspy.HighsModelStatus.kOptimal:
+        if self._solver.getInfo().primal_solution_status != highspy.kSolutionStatusFeasible:
             raise ArithmeticError("no choice of cells satisfies the cuts")
         return np.array(self._solver.getSolution().col_value) > 0.5
 

@@ -100,6 +100,12 @@ class Problem:
         )
         return replace(self, cells=cells, rows=self.rows.drop("value", "shown", "is_primary"))
 
+    def released(self, withheld: NDArray[np.bool_]) -> pl.DataFrame:
+        """Rows of the last release as they went out, values of the withheld included: for the problem of the next."""
+        last = self.rows.filter(pl.col("release") == pl.col("release").max())
+        shown = pl.Series("shown", ~withheld[last["cell"].to_numpy()])
+        return last.with_columns(shown).select(*self.layout.keys, "statistic", "kind", "value", "shown", "low", "high")
+
     @property
     def ceiling(self) -> int:
         """A bound on every cell that tells nothing: a power of ten well above all that is known here."""

@@ -22,9 +22,11 @@ Cells = NDArray[np.int64]
 
 DEAR = 20.0
 """A total costs as many times its weight (METHOD 4.4)."""
-_GROUP = (1, 8)
+_GROUP = (1, 2, 4, 8, 16)
 """Districts that are protected among themselves, in steps; what is left is protected in the whole."""
 _EXACT = 1000
+_GAP = 0.02
+_REFRESH = 8
 _NUDGE = 1e-3
 """How far a shown cell may move while cuts are sought: of all proofs that one is found that rests on fewest cells."""
 _SLACK = 1e-6
@@ -36,7 +38,7 @@ class Pattern(NamedTuple):
     withheld: Flags
     is_primary: Flags
     unprotected: Flags
-    """Primaries that nothing protects: the audit will refuse them."""
+    """Withheld cells that nothing protects: the audit will refuse them."""
 
 
 def suppress(problem: Problem, rule: Rule, weights: Floats | None = None) -> Pattern:
@@ -54,10 +56,13 @@ def suppress(problem: Problem, rule: Rule, weights: Floats | None = None) -> Pat
     is_primary = primaries(problem, rule)
     state = _State(problem, rule, is_primary, standard_weights(problem.cells) if weights is None else weights)
     for part in _components(problem):
-        for blocks in _steps(problem.cells["block"].to_numpy()[part]):
-            for cells in blocks:
-                state.protect(part[cells])
-    return Pattern(state.withheld, is_primary, is_primary & ~state.is_safe)
+        is_complete = False
+        while not is_complete:
+            for blocks in _steps(problem.cells["block"].to_numpy()[part]):
+                for cells in blocks:
+                    state.protect(part[cells])
+            is_complete = not state.enlarge(part)
+    return Pattern(state.withheld, is_primary, state.withheld & ~state.is_safe)
 
 
 def primaries(problem: Problem, rule: Rule) -> Flags:
@@ -103,6 +108,8 @@ class _State:
         cells = problem.cells
         self.relations = problem.relations
         self.is_own = ~problem.sums["is_implied"].to_numpy()
+        self.is_link = (problem.sums["over"] == "statistic").to_numpy()
+        self.least_category = rule.min_category
         self.total = problem.sums["total"].to_numpy()
         self.value = cells["value"].to_numpy().astype(float)
         self.weights = weights
@@ -124,6 +131,22 @@ class _State:
             return
         _Block(self, cells).protect(needy)
 
+    def enlarge(self, part: Cells) -> bool:
+        """Withhold one more cell of every sum whose withheld parts are a small number (SEMANTICS 8.3)."""
+        hidden = np.where(self.withheld, self.value, 0.0)
+        rest = (self.relations > 0) @ hidden
+        threshold = np.where(self.is_link, self.least_category, self.threshold[self.total])
+        inside = np.isin(self.total, part) & ~self.withheld[self.total]
+        small = np.flatnonzero(inside & (rest > 0) & (rest < threshold))
+        added = False
+        for row in small:
+            cells = self.relations.indices[self.relations.indptr[row] : self.relations.indptr[row + 1]]
+            open_ = cells[self.is_open[cells] & ~self.withheld[cells]]
+            enough = open_[(open_ == self.total[row]) | (self.value[open_] >= threshold[row] - rest[row])]
+            if len(enough):
+                self.withheld[enough[np.argmin(self.weights[enough])]] = added = True
+        return added
+
 
 class _Block:
     """Cells that may change while everything else stands still."""
@@ -139,29 +162,81 @@ class _Block:
         self.forced = state.withheld[cells]
         self.open = ~self.forced
         self.kept = self.forced.copy()
-        self.is_locked = len(state.value) > _EXACT
-        self.low, self.high = np.zeros(len(cells)), np.zeros(len(cells))
+        self.is_large = len(state.value) > _EXACT
+        self._forget()
         self.cuts: list[tuple[int, Cells, Floats, float]] = []
 
     def protect(self, needy: Flags) -> None:
         """Withhold the cheapest cells that make the needy wide; those that nothing here can help are left."""
         needy = self._held_alone(needy)
-        chosen, is_cut = self._cheapest(), True
+        chosen, needy = self._one_by_one(needy) if self.is_large else self._at_once(needy)
+        state = self.state
+        self._unproven(chosen, chosen)
+        for cell in np.flatnonzero(chosen & self.open & (self.high == self.low)):
+            self._keep_whole(int(cell), chosen)
+        # Who cannot change protects nobody.
+        chosen &= ~(self.open & (self.high == self.low))
+        state.withheld[self.cells] = chosen
+        state.is_safe[self.cells] |= chosen & (self.high - self.low >= self.need - _SLACK)
+
+    def _at_once(self, needy: Flags) -> tuple[Flags, Flags]:
+        """The cheapest pattern of all: cuts until the attacker fails everywhere."""
+        is_cut = True
         while is_cut:
-            left = self._unproven(chosen, needy)
-            is_cut, is_hopeless = self._cut(chosen, left)
+            chosen = self._cheapest()
+            self._forget()
+            is_cut, is_hopeless = self._cut(chosen, self._unproven(chosen, needy))
             if is_hopeless.any():
-                needy &= ~is_hopeless
+                needy = needy & ~is_hopeless
                 self.cuts = [cut for cut in self.cuts if not is_hopeless[cut[0]]]
                 is_cut = True
-            if is_cut:
-                if self.is_locked:
-                    self.kept = chosen
-                    self.cuts = [cut for cut in self.cuts if cut[2][chosen[cut[1]]].sum() < cut[3] - _SLACK]
-                chosen = self._cheapest()
-        state = self.state
-        state.withheld[self.cells] = chosen
-        state.is_safe[self.cells[needy]] = True
+        return chosen, needy
+
+    def _forget(self) -> None:
+        """What was proven with other cells withheld does not count."""
+        self.low, self.high = np.zeros(len(self.cells)), np.zeros(len(self.cells))
+
+    def _one_by_one(self, needy: Flags) -> tuple[Flags, Flags]:
+        needy = needy & ~self._unproven(self.movable, needy)
+        self._forget()
+        self.cuts = [cut for cut in self.cuts if needy[cut[0]]]
+        if not needy.any():
+            return self.forced, needy
+        chosen = self._cheapest()
+        left = self._unproven(chosen, needy)
+        paths = Changes(sparse.hstack([self.relations, -self.relations]).tocsr())
+        order = np.flatnonzero(left)
+        order = order[np.lexsort((order, self.state.value[self.cells[order]]))]
+        for at, cell in enumerate(order):
+            if not self._is_wide(cell):
+                self._path(paths, int(cell), chosen)
+            if at % _REFRESH == _REFRESH - 1:
+                self._unproven(chosen, needy)
+        left = self._unproven(chosen, needy)
+        for cell in np.flatnonzero(left):
+            self._keep_whole(int(cell), chosen)
+        return chosen, needy & (self.high - self.low >= self.need - _SLACK)
+
+    def _path(self, paths: Changes, cell: int, chosen: Flags) -> None:
+        """Withhold the cells along the cheapest change that moves one cell as far as it needs."""
+        cost = np.where(chosen, 0.0, self.state.weights[self.cells]) / np.minimum(self.need[cell], np.maximum(1, self.up))
+        movable = self.movable.astype(float)
+        moved = 0.0
+        for side in (0, 1):
+            most = np.concatenate([self.up * movable, -self.down * movable])
+            this, other = (cell, len(chosen) + cell) if side == 0 else (len(chosen) + cell, cell)
+            most[this], most[other] = min(most[this], self.need[cell] - moved), 0.0
+            direction = -np.concatenate([cost, cost]) - 1e-4
+            direction[this] = 1e6
+            paths.bound(np.zeros(len(most)), most)
+            both = paths.furthest(direction)[0]
+            change = both[: len(chosen)] - both[len(chosen) :]
+            if abs(change[cell]) > _SLACK:
+                chosen |= np.abs(change) > _SLACK
+                self._keep(change)
+                moved += abs(change[cell])
+            if moved >= self.need[cell] - _SLACK:
+                return
 
     def _cheapest(self) -> Flags:
         """The cheapest cells that obey the cuts, with those that are withheld already; none alone in a sum."""
@@ -194,7 +269,7 @@ class _Block:
             return chosen
         columns = np.unique(np.concatenate([cut[1] for cut in cuts]))
         weights = self.state.weights[self.cells[columns]]
-        cover = Cover(weights, self.kept[columns], np.ones(len(columns), bool))
+        cover = Cover(weights, self.kept[columns], np.ones(len(columns), bool), _GAP * self.is_large)
         for _, cells, amounts, least in cuts:
             cover.demand(np.searchsorted(columns, cells), amounts, least)
         chosen[columns[cover.cheapest()]] = True

@@ -1,0 +1,89 @@
+"""An attacker in plain Python: rows of one or two releases, sums rebuilt from their keys, scipy's integer programme."""
+
+import itertools
+
+import numpy as np
+from scipy.optimize import Bounds, LinearConstraint, milp
+
+
+def proven(releases, layout, least, ceiling):
+    """Least and greatest whole number of every withheld cell, by release, key and statistic.
+
+    Each release is a list of dicts with the keys, `statistic`, `kind`, `value` and `shown`. A cell with the same value
+    in both releases is one unknown.
+    """
+    number, known, bounds = {}, {}, {}
+    for at, rows in enumerate(releases):
+        for row in rows:
+            name = (tuple(row[key] for key in layout.keys), row["statistic"])
+            same = (at - 1, name) in number and releases_value(releases[at - 1], layout, name) == row["value"]
+            number[at, name] = number[at - 1, name] if same else len(bounds)
+            bounds.setdefault(number[at, name], (0 if row["kind"] == "complement" else least, ceiling))
+            if row["shown"]:
+                known[number[at, name]] = row["value"]
+    equations = []
+    for at, rows in enumerate(releases):
+        equations += [
+            (number[at, total], [number[at, part] for part in parts]) for total, parts in sums(rows, layout).items()
+        ]
+    size = len(bounds)
+    matrix = np.zeros((len(equations), size))
+    for line, (total, parts) in enumerate(equations):
+        for part in parts:
+            matrix[line, part] += 1
+        matrix[line, total] -= 1
+    low = np.array([known.get(each, bounds[each][0]) for each in range(size)], float)
+    high = np.array([known.get(each, bounds[each][1]) for each in range(size)], float)
+    found = {}
+    for each in sorted(set(range(size)) - set(known)):
+        ends = []
+        for sign in (1, -1):
+            goal = np.zeros(size)
+            goal[each] = sign
+            answer = milp(goal, constraints=LinearConstraint(matrix, 0, 0), bounds=Bounds(low, high), integrality=np.ones(size))
+            ends.append(round(sign * answer.fun))
+        found[each] = tuple(ends)
+    return {place: found[each] for place, each in number.items() if each in found}
+
+
+def releases_value(rows, layout, name):
+    return next(row["value"] for row in rows if (tuple(row[key] for key in layout.keys), row["statistic"]) == name)
+
+
+def sums(rows, layout):
+    """Total to parts, of every published crossing: as somebody would who reads the tables."""
+    by_name = {(tuple(row[key] for key in layout.keys), row["statistic"]): row for row in rows}
+    found = {}
+    for name, row in by_name.items():
+        for over in (*layout.places, *(key for key in layout.keys if key not in (*layout.places, *layout.apart))):
+            if row[over] is None:
+                continue
+            if over in layout.places and any(
+                row[deeper] is not None for deeper in layout.places[layout.places.index(over) + 1 :]
+            ):
+                continue
+            total = (tuple(None if key == over else row[key] for key in layout.keys), name[1])
+            if total in by_name:
+                found.setdefault((total, over), []).append(name)
+    merged = {(total, over): parts for (total, over), parts in found.items()}
+    for name, row in by_name.items():
+        if row["kind"] == "students":
+            merged[name, "statistic"] = [
+                (name[0], other["statistic"])
+                for other in rows
+                if other["kind"] != "students" and tuple(other[key] for key in layout.keys) == name[0]
+            ]
+    return Equations(merged)
+
+
+class Equations(dict):
+    """Totals may have parts in several ways; items() gives every one of them."""
+
+    def items(self):
+        return [(total, parts) for (total, _), parts in super().items()]
+
+
+def every_table(relations, low, high):
+    """All tables of whole numbers within bounds whose sums are right: enumerated, for tables of a few cells."""
+    ranges = [range(a, b + 1) for a, b in zip(low, high, strict=True)]
+    return [table for table in itertools.product(*ranges) if not (relations @ np.array(table)).any()]
