@@ -360,6 +360,40 @@ def report(
         console_of(stderr=True).print(message, markup=False, soft_wrap=True)
 
 
+@app.command("publish-state")
+def publish_state_command(
+    out: Annotated[Path, typer.Option(help="Folder for the release, which gets a folder of its own in it.")],
+    profile: Annotated[Literal["default", "colorado"], typer.Option(help="Thresholds.")] = "default",
+    mode: Annotated[
+        Literal["bands", "counts"], typer.Option(help="Shares in bands for the public, or counts for partners.")
+    ] = "bands",
+    as_of: Annotated[str | None, typer.Option(help="What was known then: a day or a UTC time.")] = None,
+    school_year: YearOption = None,
+    window: WindowOption = None,
+    correct: Annotated[bool, typer.Option("--correct", help="Release a window again, if enough changed.")] = False,
+    home: HomeOption = DEFAULT_HOME,
+    as_json: JsonOption = False,
+) -> None:
+    """Publish aggregates of all districts that may leave, once the audit has passed; else no file."""
+    place = Home(home)
+    _districts(place, None)
+
+    from pipelines.publication import Asked, NothingToPublish, publish_state
+
+    moment = None if as_of is None else _moment(as_of)
+    asked = Asked(mode, profile, moment, school_year, window, correct)
+    with progress(quiet=as_json) as say:
+        try:
+            done = publish_state(place, asked, out, say)
+        except NothingToPublish as error:
+            fail(str(error), NOTHING)
+    told = {"folder": str(done.folder), **{name: done.about[name] for name in ("release_id", "rows", "withheld")}}
+    if as_json:
+        print_json(told | {"audit": done.about["audit"]})
+    else:
+        show_fields(told)
+
+
 @app.command()
 def alerts(
     test: Annotated[bool, typer.Option("--test", help="Send a message now.")] = False, as_json: JsonOption = False

@@ -71,7 +71,7 @@ class ReleasedCell(PublishedCell):
     value: pl.Int64 = field("The true number.", nullable=False)
     is_shown: pl.Boolean = field("The number itself is public.", nullable=False)
     is_primary: pl.Boolean = field("It must be protected for its own sake.", nullable=False)
-    band_points: pl.Int64 = field("Width of its public band, in points; null where none is public.")
+    share_band: pl.String = field("Public band of its share; null where none is public.")
     students_range: pl.String = field("Public range of its students; null where none is public.")
     reason: pl.String = field("Why it is withheld; null where a number or a band is public.", isin=REASONS)
 

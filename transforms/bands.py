@@ -83,14 +83,27 @@ def bands(y: pl.Series, n: pl.Series, width: pl.Series) -> pl.Series:
     return pl.Series("band", said.tolist(), dtype=pl.String)
 
 
-def band_counts(y: pl.Series, n: pl.Series, width: pl.Series) -> pl.DataFrame:
-    """Least and greatest count of n, `low` and `high`, that the band of y leaves open; 0 and n where width is null."""
-    low, high = np.zeros(len(y), np.int64), n.to_numpy().copy()
+def band_counts(said: pl.Series, n: pl.Series) -> pl.DataFrame:
+    """Least and greatest count of n, `low` and `high`, that what is said leaves open; 0 and n where nothing is said."""
+    known = pl.DataFrame(_every_band(), schema={"said": pl.String, "place": pl.Int64, "width": pl.Int64}, orient="row")
+    rows = pl.DataFrame({"said": said, "n": n}).join(known, on="said", how="left", maintain_order="left")
+    low, high = np.zeros(len(n), np.int64), n.to_numpy().copy()
     for points in WIDTHS:
-        here = (width == points).fill_null(False).to_numpy()
-        place = _place(y.to_numpy()[here], n.to_numpy()[here], Band(points, points))
-        low[here], high[here] = _ends(place, n.to_numpy()[here], points)
+        here = (rows["width"] == points).fill_null(False).to_numpy()
+        low[here], high[here] = _ends(rows["place"].filter(here).to_numpy(), n.to_numpy()[here], points)
     return pl.DataFrame({"low": low, "high": high})
+
+
+@cache
+def _every_band() -> list[tuple[str, int, int]]:
+    """Words, place and width of every band of `bands`."""
+    found = []
+    for points in WIDTHS:
+        inner = [] if points == HALVES else range((points + 1) // points * points, 100 - points, points)
+        places = np.array([0, *inner, 100])
+        words = _words(places, Band(points, points))
+        found += [(word, int(place), points) for word, place in zip(words, places, strict=True)]
+    return found
 
 
 def _ends(place: NDArray[np.int64], n: NDArray[np.int64], width: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

@@ -6,32 +6,29 @@ A release is rows of ``ReleasedCell``; what is public is made of them by `public
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
+import numpy as np
 import polars as pl
+from numpy.typing import NDArray
+from scipy import sparse
 
 from schemas.contract import columns, conform
 from schemas.publication import APART, GROUP, PLACES, Publication, Statistic
-from schemas.reports import ReleasedCell, StateAggregate, StateAggregateCounts
+from schemas.reports import PublishedCell, ReleasedCell, StateAggregate, StateAggregateCounts
 from transforms.audit import AuditReport, audit
 from transforms.bands import WIDTHS, band_counts, bands, range_ends, safe_width, students_ranges
 from transforms.publication import COMPLEMENT, COUNT, STUDENTS, Layout, Problem, Rule, Table, aggregated, long, problem
 from transforms.state_aggregates import ALL
-from transforms.suppression import suppress
+from transforms.suppression import Pattern, suppress
 
 Mode = Literal["bands", "counts"]
 MOST_STEPS = 12
 """Times that bands are widened before a release is given up: the widest needs five and is then withheld."""
 LEAST_WIDTH = 2
 """Fewest students of whom a share can be unknown to within three counts."""
+KEYS = [name for name in columns(PublishedCell) if name != "category"]
+"""Columns that name a cell with its whole."""
 _NAMED = ["release_id", "statistic", "category"]
 _PLACED = ["geography", *PLACES, "grade", "group_kind", "student_group"]
-
-
-class Audited(NamedTuple):
-    """A release of one statistic and what its audit found."""
-
-    cells: pl.DataFrame
-    """``ReleasedCell`` rows."""
-    report: AuditReport
 
 
 class Question(NamedTuple):
@@ -55,8 +52,8 @@ def question(statistic: Statistic, publication: Publication, groups: Sequence[st
 
 def released(
     counts: pl.DataFrame, asked: Question, rule: Rule, mode: Mode, release_id: str, earlier: Sequence[pl.DataFrame] = ()
-) -> Audited:
-    """Decide what is said of every cell of one statistic, so that the audit passes if it can.
+) -> pl.DataFrame:
+    """``ReleasedCell`` rows of one statistic: what is said of each cell, chosen so that the audit can pass.
 
     Args:
         counts: Finest cells, as `state_counts` has them.
@@ -87,27 +84,51 @@ def audited(releases: Sequence[pl.DataFrame], asked: Question, rule: Rule) -> Au
 
 def public_rows(cells: pl.DataFrame, mode: Mode) -> pl.DataFrame:
     """What is public of a release: ``StateAggregate`` rows, or ``StateAggregateCounts``."""
-    keys = [name for name in columns(StateAggregate) if name not in ("category", "students_range", "share_band")]
-    wholes = cells.filter(pl.col("kind") == STUDENTS).select(
-        *keys, n="value", students=pl.when("is_shown").then("value")
-    )
-    rows = cells.filter(pl.col("kind") == COUNT).join(wholes, on=keys, how="left", maintain_order="left")
+    shown = pl.when("is_shown").then("value")
+    wholes = cells.filter(pl.col("kind") == STUDENTS).select(*KEYS, students=shown)
+    rows = cells.filter(pl.col("kind") == COUNT).with_columns(count=shown)
     if mode == "bands":
-        rows = rows.with_columns(share_band=bands(rows["value"], rows["n"], rows["band_points"]))
         return conform(rows.lazy(), StateAggregate).collect()
-    count = pl.when("is_shown").then("value")
-    rows = rows.with_columns(count=count, share=(count / pl.when(pl.col("students") > 0).then("students")).round(9))
+    share = (pl.col("count") / pl.when(pl.col("students") > 0).then("students")).round(9)
+    rows = rows.join(wholes, on=KEYS, how="left", maintain_order="left").with_columns(share=share)
     return conform(rows.lazy(), StateAggregateCounts).collect()
+
+
+def as_told(cells: pl.DataFrame, rows: pl.DataFrame, mode: Mode) -> pl.DataFrame:
+    """The release as its public rows tell it, whatever was decided: what the last audit looks at."""
+    kind = pl.col("kind")
+    if mode == "bands":
+        own = rows.select(*KEYS, "category", "students_range", "share_band")
+        first = own.group_by(KEYS, maintain_order=True).agg(pl.col("students_range", "share_band").first())
+        told = cells.drop("students_range", "share_band")
+        is_count = kind == COUNT
+        return pl.concat(
+            [
+                told.filter(is_count).join(own, on=[*KEYS, "category"], how="left"),
+                told.filter(~is_count).join(first, on=KEYS, how="left"),
+            ]
+        ).select(cells.columns)
+    told = rows.select(*KEYS, "category", told=pl.col("count").is_not_null())
+    wholes = rows.group_by(KEYS).agg(
+        whole=pl.col("students").is_not_null().any(), every=pl.col("count").is_not_null().all()
+    )
+    is_shown = pl.when(kind == COUNT).then("told").when(kind == STUDENTS).then("whole")
+    return (
+        cells.join(told, on=[*KEYS, "category"], how="left", maintain_order="left")
+        .join(wholes, on=KEYS, how="left", maintain_order="left")
+        .with_columns(is_shown=is_shown.otherwise(pl.col("whole") & pl.col("every")))
+        .select(cells.columns)
+    )
 
 
 def _counted(
     rows: pl.DataFrame, asked: Question, rule: Rule, release_id: str, earlier: Sequence[pl.DataFrame]
-) -> Audited:
+) -> pl.DataFrame:
     before = [_seen(each, asked, is_n_known=False) for each in earlier]
     made = problem([*before, rows], asked.layout)
     pattern = suppress(made, rule)
     own = made.rows.filter(pl.col("release") == len(before))
-    withheld = pl.Series(pattern.withheld).gather(own["cell"])
+    withheld = pl.Series(_mended(made, pattern, rule)).gather(own["cell"])
     primary = pl.Series(pattern.is_primary).gather(own["cell"])
     decided = _as_published(own.with_columns(is_shown=~withheld, is_primary=primary), asked.layout.keys)
     why = (
@@ -119,8 +140,33 @@ def _counted(
         .then(pl.lit("small"))
         .otherwise(pl.lit("complementary"))
     )
-    cells = _named(decided.with_columns(reason=why), asked, release_id, "counts")
-    return Audited(cells, audited([*earlier, cells], asked, rule))
+    return _named(decided.with_columns(reason=why), asked, release_id, "counts")
+
+
+def _mended(made: Problem, pattern: Pattern, rule: Rule) -> NDArray[np.bool_]:
+    """The pattern with more withheld around what it leaves unprotected: beside them, until the audit passes.
+
+    Where several crossings share small cells the cheapest pattern is not always found; more never protects less.
+    """
+    kinds, values = made.cells["kind"], made.cells["value"].to_numpy()
+    may = made.cells["shown"].is_null().to_numpy() & (values >= rule.least(kinds))
+    withheld = pattern.withheld
+    for _ in range(MOST_STEPS if pattern.unprotected.any() else 0):
+        found = audit(made.published(withheld, pattern.is_primary), rule, values).findings
+        more = withheld | (_beside(made, found.filter(pl.col("rule").is_in(["narrow", "remainder"])), made.relations) & may)
+        if np.array_equal(more, withheld):
+            break
+        withheld = more
+    return withheld
+
+
+def _beside(made: Problem, found: pl.DataFrame, sums: sparse.csr_array) -> NDArray[np.bool_]:
+    """Cells that were found, and those that stand in a sum with them."""
+    name = [*made.layout.keys, "statistic"]
+    hits = found.select(*name, hit=pl.lit(1.0)).unique()
+    of = made.cells.join(hits, on=name, how="left", nulls_equal=True, maintain_order="left")["hit"].fill_null(0).to_numpy()
+    links = abs(sums)
+    return links.T @ (links @ of) + of > 0
 
 
 def _as_published(rows: pl.DataFrame, keys: list[str]) -> pl.DataFrame:
@@ -136,7 +182,7 @@ def _as_published(rows: pl.DataFrame, keys: list[str]) -> pl.DataFrame:
 
 def _banded(
     rows: pl.DataFrame, asked: Question, rule: Rule, release_id: str, earlier: Sequence[pl.DataFrame]
-) -> Audited:
+) -> pl.DataFrame:
     keys = asked.layout.keys
     whole = _wholes(rows, keys)
     whole = whole.with_columns(
@@ -148,23 +194,24 @@ def _banded(
     is_few = pl.col("n") < rule.min_n
     rows = rows.with_columns(is_shown=False, is_primary=(is_small | is_few) & (pl.col("kind") != STUDENTS))
     for _ in range(MOST_STEPS):
-        cells = _named(_reasons(rows, rule), asked, release_id, "bands")
-        report = audited([*earlier, cells], asked, rule)
-        narrow = report.findings.filter(pl.col("rule") == "narrow")
-        if narrow.is_empty():
-            break
+        cells = _named(_said(rows, rule), asked, release_id, "bands")
+        narrow = audited([*earlier, cells], asked, rule).findings.filter(pl.col("rule") == "narrow")
         wider = _around(narrow, rows, asked)
         if wider["band_points"].null_count() == wider.height:
             break
         rows = _widened(rows, wider.select(keys), keys)
-    return Audited(cells, report)
+    return cells
 
 
-def _reasons(rows: pl.DataFrame, rule: Rule) -> pl.DataFrame:
+def _said(rows: pl.DataFrame, rule: Rule) -> pl.DataFrame:
+    """The rows with their bands, and why there is none; a complement is said with its count."""
     few = pl.when(pl.col("n") < rule.min_n).then(pl.lit("too_few_students")).otherwise(pl.lit("band_too_fine"))
     is_public = pl.col("band_points").is_not_null()
+    count = rows.select(pl.when(pl.col("kind") == COMPLEMENT).then(pl.col("n") - pl.col("value")).otherwise("value"))
     return rows.with_columns(
-        reason=pl.when(~is_public).then(few), students_range=pl.when(is_public).then("students_range")
+        share_band=bands(count.to_series(), rows["n"], rows["band_points"]),
+        reason=pl.when(~is_public).then(few),
+        students_range=pl.when(is_public).then("students_range"),
     )
 
 
@@ -172,15 +219,7 @@ def _around(narrow: pl.DataFrame, rows: pl.DataFrame, asked: Question) -> pl.Dat
     """Cells that stand in a sum with one that is known too well (SEMANTICS 8.3)."""
     keys = asked.layout.keys
     made = problem([rows.with_columns(shown=False)], asked.layout)
-    is_narrow = made.cells.join(
-        narrow.select(*keys, "statistic", hit=pl.lit(1.0)),
-        on=[*keys, "statistic"],
-        how="left",
-        nulls_equal=True,
-        maintain_order="left",
-    )["hit"].fill_null(0)
-    of_keys = abs(made.relations[(made.sums["over"] != "statistic").to_numpy()])
-    touched = of_keys.T @ (of_keys @ is_narrow.to_numpy()) + is_narrow.to_numpy() > 0
+    touched = _beside(made, narrow, made.relations[(made.sums["over"] != "statistic").to_numpy()])
     found = made.cells.filter(pl.Series(touched)).select(keys).unique()
     return found.join(rows.select(*keys, "band_points").unique(), on=keys, nulls_equal=True)
 
@@ -223,10 +262,9 @@ def _seen(cells: pl.DataFrame, asked: Question, is_n_known: bool) -> pl.DataFram
         return rows.with_columns(low=pl.lit(None, pl.Int64), high=pl.lit(None, pl.Int64))
     keys, n, kind = asked.layout.keys, pl.col("n"), pl.col("kind")
     rows = rows.join(_wholes(rows, keys), on=keys, nulls_equal=True, maintain_order="left")
-    count = rows.select(pl.when(kind == COMPLEMENT).then(n - pl.col("value")).otherwise("value")).to_series()
-    ends, said = band_counts(count, rows["n"], rows["band_points"]), range_ends(rows["students_range"])
+    ends, said = band_counts(rows["share_band"], rows["n"]), range_ends(rows["students_range"])
     of_whole = [n, n] if is_n_known else [said["low"], said["high"]]
-    is_open = ~pl.lit(is_n_known) & pl.col("band_points").is_null() | (n < LEAST_WIDTH)
+    is_open = ~pl.lit(is_n_known) & pl.col("share_band").is_null() | (n < LEAST_WIDTH)
     low, high = (
         pl.when(kind == STUDENTS)
         .then(whole)
