@@ -91,7 +91,7 @@ def publish_state(home: Home, asked: Asked, out: Path | None = None, tell: Tell 
     release_id = f"{name}-{len(same) + 1}" if same else name
     counts = _counts(tables, descriptions, rule, *window)
     made, reports, rows = [], {}, []
-    for statistic in publication().statistics:
+    for statistic in (each for each in publication().statistics if counts[each.name].height):
         tell(f"{statistic.name}: {asked.mode}")
         cells, told, report = _release(counts[statistic.name], statistic, rule, asked.mode, release_id, earlier)
         made.append(cells)

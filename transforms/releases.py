@@ -153,7 +153,8 @@ def _mended(made: Problem, pattern: Pattern, rule: Rule) -> NDArray[np.bool_]:
     withheld = pattern.withheld
     for _ in range(MOST_STEPS if pattern.unprotected.any() else 0):
         found = audit(made.published(withheld, pattern.is_primary), rule, values).findings
-        more = withheld | (_beside(made, found.filter(pl.col("rule").is_in(["narrow", "remainder"])), made.relations) & may)
+        found = found.filter(pl.col("rule").is_in(["narrow", "remainder"]))
+        more = withheld | (_beside(made, found, made.relations) & may)
         if np.array_equal(more, withheld):
             break
         withheld = more
@@ -164,9 +165,9 @@ def _beside(made: Problem, found: pl.DataFrame, sums: sparse.csr_array) -> NDArr
     """Cells that were found, and those that stand in a sum with them."""
     name = [*made.layout.keys, "statistic"]
     hits = found.select(*name, hit=pl.lit(1.0)).unique()
-    of = made.cells.join(hits, on=name, how="left", nulls_equal=True, maintain_order="left")["hit"].fill_null(0).to_numpy()
-    links = abs(sums)
-    return links.T @ (links @ of) + of > 0
+    of = made.cells.join(hits, on=name, how="left", nulls_equal=True, maintain_order="left")
+    hit, links = of["hit"].fill_null(0).to_numpy(), abs(sums)
+    return links.T @ (links @ hit) + hit > 0
 
 
 def _as_published(rows: pl.DataFrame, keys: list[str]) -> pl.DataFrame:

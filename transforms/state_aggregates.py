@@ -1,4 +1,4 @@
-"""The true counts behind a publication, from the projections of all districts: what of it may leave is decided later."""
+"""The true counts behind a publication, from the projections of all districts: what may leave is decided later."""
 
 from collections.abc import Mapping
 

@@ -48,7 +48,12 @@ def registered(home: Home) -> list[Release]:
 
 
 def write_release(
-    home: Home, out: Path | None, rows: pl.DataFrame, contract: type[Contract], cells: pl.DataFrame, about: dict[str, Any]
+    home: Home,
+    out: Path | None,
+    rows: pl.DataFrame,
+    contract: type[Contract],
+    cells: pl.DataFrame,
+    about: dict[str, Any],
 ) -> Path:
     """Write a release into the register, and its public files into a folder of `out` as well; all or nothing.
 
