@@ -40,6 +40,7 @@ HomeOption = Annotated[
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for a script.")]
 DEFAULT_HOME = Path("data")
+MOST_SHOWN = 20
 NOTEBOOK = Path(__file__).with_name("notebook.py")
 
 
@@ -392,6 +393,36 @@ def publish_state_command(
         print_json(told | {"audit": done.about["audit"]})
     else:
         show_fields(told)
+
+
+@app.command("audit")
+def audit_command(
+    files: Annotated[
+        list[Path], typer.Argument(help="Published tables, earliest first; or folders of reports/state/.", exists=True)
+    ],
+    describe: Annotated[
+        Path | None, typer.Option(help="TOML that says what the columns are.", exists=True, dir_okay=False)
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """What can be proven of withheld cells from published files, taken together. Nothing is changed."""
+    from pipelines.published_audit import UnreadableSet, audit_files
+
+    with progress(quiet=as_json) as say:
+        say("Auditing")
+        try:
+            looked = audit_files(files, describe)
+        except UnreadableSet as error:
+            fail(str(error))
+    rules = dict(looked.findings["rule"].value_counts().sort("rule").iter_rows())
+    if as_json:
+        print_json({"withheld_cells": looked.cells, "findings": rules, "cells": looked.findings.to_dicts()})
+    else:
+        show_fields({"withheld_cells": looked.cells, "findings": rules})
+        for each in looked.findings.head(MOST_SHOWN).to_dicts():
+            told = ", ".join(f"{name} {value}" for name, value in each.items() if value is not None)
+            console_of().print(told, markup=False, soft_wrap=True)
+    raise typer.Exit(BLOCKED if rules else DONE)
 
 
 @app.command()

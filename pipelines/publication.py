@@ -126,9 +126,7 @@ def _window(home: Home, asked: Asked, placements: pl.DataFrame, moment: datetime
     found = placements.select("school_year", "benchmark_window").unique().rows()
     there = sorted(found, key=lambda each: (each[0], SEASONS.index(each[1])))
     wanted = [
-        (year, window)
-        for year, window in there
-        if asked.school_year in (None, year) and asked.window in (None, window)
+        (year, window) for year, window in there if asked.school_year in (None, year) and asked.window in (None, window)
     ]
     over = [each for each in wanted if _ends(policies, *each) < moment.astimezone(UTC).date()]
     if not over:

@@ -7,15 +7,18 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+from typer.testing import CliRunner
 
 from pipelines import publication as publishing
+from pipelines.cli import app
 from pipelines.publication import Asked, NothingToPublish, PublicationRefused, publish_state
+from pipelines.published_audit import UnreadableSet, audit_files
 from pipelines.simulate import simulate
 from pipelines.work import Work
+from schemas.contract import broken_rules
 from schemas.projections import NeedLevel, TierPlacement
 from schemas.publication import PublishedTable, publication
 from schemas.reports import ReleasedCell, StateAggregate, StateAggregateCounts
-from schemas.contract import broken_rules
 from transforms.bands import WIDTHS, band_counts, bands
 from warehouse.home import Home
 from warehouse.projections import Projections
@@ -134,7 +137,9 @@ def test_a_window_is_released_once_and_later_releases_are_audited_with_it(home: 
     with pytest.raises(NothingToPublish, match="frozen"):
         publish_state(home, COUNTS, tmp_path / "again")
     with pytest.raises(PublicationRefused, match="fewer than 10 students"):
-        publish_state(home, Asked("counts", window="winter", school_year="2026", is_correction=True), tmp_path / "again")
+        publish_state(
+            home, Asked("counts", window="winter", school_year="2026", is_correction=True), tmp_path / "again"
+        )
     assert not (tmp_path / "again").exists()
 
 
@@ -152,3 +157,96 @@ def test_a_band_leaves_open_the_counts_that_share_it(n: int):
             low=pl.col("y").min().over("said"), high=pl.col("y").max().over("said")
         )
         assert band_counts(said, pl.repeat(n, n + 1, eager=True)).equals(ends.select("low", "high"))
+
+
+def moved(students: int, cells: int):
+    """The true counts with so many more tested students in the largest cells of grades and schools."""
+    honest = publishing._counts
+
+    def counted(*known):
+        rows = honest(*known)["need"].sort("tested", descending=True)
+        more = pl.when(pl.int_range(pl.len()) < cells).then(students).otherwise(0)
+        return {"need": rows.with_columns(pl.col("tested", "in_need") + more)}
+
+    return counted
+
+
+def again(home: Home, out: Path):
+    return publish_state(home, Asked("counts", window="winter", school_year="2026", is_correction=True), out)
+
+
+def test_a_large_correction_is_released_beside_the_first(home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    publish_state(home, COUNTS, tmp_path / "out")
+    monkeypatch.setattr(publishing, "_counts", moved(40, 1))
+    done = again(home, tmp_path / "out")
+    assert done.about["release_id"] == "2026-winter-counts-2" and done.about["earlier_releases"] == 1
+    assert audit_files(sorted((home.reports / "state").iterdir()), None).findings.is_empty()
+
+
+def test_two_releases_may_not_differ_by_a_few_students(home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    publish_state(home, COUNTS, tmp_path / "out")
+    monkeypatch.setattr(publishing, "_counts", moved(6, 4))
+    with pytest.raises(PublicationRefused, match="rule difference"):
+        again(home, tmp_path / "again")
+    assert not (tmp_path / "again").exists()
+
+
+DESCRIBED = """
+counts = ["passed"]
+students = "tested"
+tables = [{ by = ["school", "grade"] }]
+totals = { school = "All", grade = "All" }
+withheld = ["s"]
+"""
+SET = """school,grade,tested,passed
+North,3,40,25
+North,4,42,s
+North,All,82,29
+South,3,50,30
+South,4,51,31
+South,All,101,61
+All,3,90,55
+All,4,93,35
+All,All,183,90
+"""
+
+
+def test_a_cell_that_one_subtraction_gives_back_is_found_in_anybodys_table(tmp_path: Path):
+    (tmp_path / "set.csv").write_text(SET, "utf-8")
+    (tmp_path / "about.toml").write_text(DESCRIBED, "utf-8")
+    found = audit_files([tmp_path / "set.csv"], tmp_path / "about.toml").findings
+    known = found.filter(pl.col("rule") == "known", pl.col("statistic") == "passed")
+    assert known.select("school", "grade").rows() == [("North", "4")]
+    result = CliRunner().invoke(app, ["audit", str(tmp_path / "set.csv"), "--describe", str(tmp_path / "about.toml")])
+    assert result.exit_code == 1 and "school North, grade 4, statistic passed, rule known" in result.output
+    (tmp_path / "odd.csv").write_text(SET.replace("25", "Quixote"), "utf-8")
+    with pytest.raises(UnreadableSet) as told:
+        audit_files([tmp_path / "odd.csv"], tmp_path / "about.toml")
+    assert "passed" in str(told.value) and "Quixote" not in str(told.value)
+
+
+NYC = Path(__file__).resolve().parents[2] / "shared" / "samples" / "nyc_math_suppressed"
+NYC_COLUMNS = """
+counts = ["Level 1 #", "Level 2 #", "Level 3 #", "Level 4 #"]
+students = "Number Tested"
+apart = ["Year", "Category", "DBN"]
+tables = [{ by = ["Grade"] }]
+totals = { Grade = "All Grades" }
+withheld = ["s"]
+min_category = 6
+"""
+
+
+@pytest.mark.skipif(not NYC.exists(), reason=f"{NYC.name} is not here")
+def test_the_recoverable_cells_of_a_published_file_are_found(tmp_path: Path):
+    file = NYC / "math_test_results_staten_island.csv.gz"
+    (tmp_path / "nyc.toml").write_text(NYC_COLUMNS, "utf-8")
+    found = audit_files([file], tmp_path / "nyc.toml").findings.filter(pl.col("rule") == "known")
+    rows = pl.read_csv(file, infer_schema=False)
+    place, hidden = ["DBN", "Year", "Category"], pl.col("Level 1 #") == "s"
+    totals = rows.filter(pl.col("Grade") == "All Grades", ~hidden).select(place)
+    alone = rows.filter(hidden, pl.col("Grade") != "All Grades").filter(pl.len().over(place) == 1)
+    alone = alone.join(totals, on=place)
+    assert alone.height
+    assert set(found.select(*place, "Grade").unique().rows()) >= set(alone.select(*place, "Grade").rows())
+    assert found.height >= 4 * alone.height

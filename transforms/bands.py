@@ -1,6 +1,7 @@
 """Percentages in bands: what may be said of y of n in public without giving y away (METHOD 4.2)."""
 
 from functools import cache
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -60,9 +61,9 @@ def safe_width(n: pl.Series, min_n: int = 10, least: int = LEAST_COUNTS) -> pl.S
 
 
 def students_ranges(n: pl.Series, min_n: int = 10, least: int = LEAST_COUNTS) -> pl.Series:
-    """n as it is said beside a band, such as `16-30`: the range in which the width is the same; null below ``min_n``."""
+    """n as it is said beside a band, such as `16-30`: where the width is the same; null below ``min_n``."""
     begins = sorted({max(begin, min_n) for begin, _ in safe_widths(least)})
-    said = [f"{begin}-{end - 1}" for begin, end in zip(begins, begins[1:], strict=False)] + [f"{begins[-1]}+"]
+    said = [f"{begin}-{end - 1}" for begin, end in pairwise(begins)] + [f"{begins[-1]}+"]
     place = np.searchsorted(np.array(begins), n.to_numpy(), side="right") - 1
     words = pl.Series(said).gather(np.clip(place, 0, None))
     return pl.DataFrame({"n": n, "words": words}).select(pl.when(pl.col("n") >= min_n).then("words")).to_series()

@@ -157,4 +157,3 @@ def _counted(rows: pl.DataFrame, groups: pl.DataFrame, statistic: Statistic) -> 
         .agg(pl.len().cast(pl.Int64).alias(statistic.students), pl.col(statistic.counts).sum().cast(pl.Int64))
         .sort(*_AT, *by)
     )
-
