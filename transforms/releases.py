@@ -264,7 +264,7 @@ def _seen(cells: pl.DataFrame, asked: Question, is_n_known: bool) -> pl.DataFram
     keys, n, kind = asked.layout.keys, pl.col("n"), pl.col("kind")
     rows = rows.join(_wholes(rows, keys), on=keys, nulls_equal=True, maintain_order="left")
     ends, said = band_counts(rows["share_band"], rows["n"]), range_ends(rows["students_range"])
-    of_whole = [n, n] if is_n_known else [said["low"], said["high"]]
+    of_whole: list[pl.Expr | pl.Series] = [n, n] if is_n_known else [said["low"], said["high"]]
     is_open = ~pl.lit(is_n_known) & pl.col("share_band").is_null() | (n < LEAST_WIDTH)
     low, high = (
         pl.when(kind == STUDENTS)
