@@ -1,7 +1,5 @@
 """An attacker in plain Python: rows of one or two releases, sums rebuilt from their keys, scipy's integer programme."""
 
-import itertools
-
 import numpy as np
 from scipy.optimize import Bounds, LinearConstraint, milp
 
@@ -84,6 +82,7 @@ class Equations(dict):
 
 
 def every_table(relations, low, high):
-    """All tables of whole numbers within bounds whose sums are right: enumerated, for tables of a few cells."""
-    ranges = [range(a, b + 1) for a, b in zip(low, high, strict=True)]
-    return [table for table in itertools.product(*ranges) if not (relations @ np.array(table)).any()]
+    """All tables of whole numbers within bounds whose sums are right: enumerated, for a few withheld cells."""
+    tables = np.stack(np.meshgrid(*(np.arange(a, b + 1) for a, b in zip(low, high, strict=True)), indexing="ij"))
+    flat = tables.reshape(len(low), -1)
+    return flat[:, ~(relations @ flat).any(axis=0)].T

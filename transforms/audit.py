@@ -104,6 +104,33 @@ def intervals(published: Problem, rule: Rule) -> pl.DataFrame:
     return pl.DataFrame({"cell": cells, "low": attack.low[cells], "high": attack.high[cells]})
 
 
+def band_bounds(bands: pl.Series, students: pl.Series) -> pl.DataFrame:
+    """Least and greatest count that a published band and its n leave: `low`, `high`; null where the band is withheld.
+
+    Percents are rounded half up. The lowest inner band begins just above the bottom code and the highest ends just
+    below the top code (METHOD 4.5). Read from the text alone: whoever publishes may have computed it otherwise.
+    """
+    n, first = pl.col("n"), pl.col("band").str.extract(r"(\d+)").cast(pl.Int64)
+    last = pl.coalesce(pl.col("band").str.extract(r"-(\d+)%").cast(pl.Int64), first)
+    # The codes at either end: 2 points under 300 students where percents are whole, else as wide as a band.
+    whole = pl.when(n >= 300).then(1).otherwise(2)
+    ends = pl.when(first == last).then(whole).when(first % 5 == 1).then(first - 1).otherwise(last - first + 1)
+    least = pl.when(first == ends + 1).then(n * ends // 100 + 1).otherwise((n * (2 * first - 1) + 199) // 200)
+    most = pl.when(last == 99 - ends).then((n * (100 - ends) + 99) // 100).otherwise((n * (2 * last + 1) + 199) // 200)
+    is_top, is_bottom = pl.col("band").str.starts_with(">="), pl.col("band").str.starts_with("<=")
+    is_half = pl.col("band").str.starts_with("<") & ~is_bottom
+    return pl.DataFrame({"band": bands, "n": students}).select(
+        low=pl.when(is_bottom | is_half).then(0 * first).when(is_top).then((n * first + 99) // 100).otherwise(least),
+        high=pl.when(is_top)
+        .then(n + 0 * first)
+        .when(is_bottom)
+        .then(n * first // 100)
+        .when(is_half)
+        .then((n * first + 99) // 100 - 1)
+        .otherwise(most - 1),
+    )
+
+
 def _as_seen(made: Problem) -> Problem:
     """Only what is shown is known; whoever published may say what is primary."""
     shown = made.cells["shown"].fill_null(False)
