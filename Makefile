@@ -33,7 +33,8 @@ unit: $(VENV)/.installed
 
 # What takes long, and every example of the properties that `make test` tries a share of (tests/examples.py).
 slow: $(VENV)/.installed
-	EXAMPLES=all $(BIN)/pytest -m 'slow or hypothesis'
+	EXAMPLES=all POLARS_MAX_THREADS=1 OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadscope --no-loadscope-reorder \
+		-m 'slow or hypothesis'
 
 docs: $(VENV)/.installed
 	$(BIN)/python -m schemas.dictionary

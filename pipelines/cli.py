@@ -2,10 +2,11 @@
 
 import os
 import sys
+from collections.abc import Callable
 from datetime import UTC, datetime, time
 from pathlib import Path
 from traceback import extract_tb
-from typing import Annotated, Literal, NoReturn
+from typing import Annotated, Any, Literal, NoReturn
 
 import typer
 
@@ -13,6 +14,7 @@ from pipelines.terminal import (
     console_of,
     print_json,
     progress,
+    show_changes,
     show_fields,
     show_flags,
     show_recognised,
@@ -34,6 +36,10 @@ app = typer.Typer(
 )
 explain_app = typer.Typer(no_args_is_help=True, help="The chain from a decision back to file and line.")
 app.add_typer(explain_app, name="explain")
+student_app = typer.Typer(
+    no_args_is_help=True, help="State that two keys are one student, or that facts are another's."
+)
+app.add_typer(student_app, name="student")
 
 HomeOption = Annotated[
     Path, typer.Option("--home", envvar="TIERLINE_HOME", help="Folder of the agency's data.", show_default="./data")
@@ -58,6 +64,11 @@ WindowOption = Annotated[
     typer.Option("--window", help="Only fall, winter or spring.", autocompletion=lambda: ["fall", "winter", "spring"]),
 ]
 MeasureOption = Annotated[str | None, typer.Option("--measure", help="Only this measure, such as map_growth_math.")]
+ByOption = Annotated[
+    Literal["recorded", "received"],
+    typer.Option("--by", help="received: a backfilled file counts from the day it was declared received."),
+]
+ReasonOption = Annotated[str, typer.Option("--reason", help="Why, in words; kept with the notes alone.")]
 YearOption = Annotated[str | None, typer.Option("--school-year", help="Only this school year, by its ending year.")]
 
 
@@ -141,11 +152,14 @@ def run(
         str | None, typer.Option(help="Rebuild what was known then: a day or a UTC time. Needs --out.")
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Where a rebuild of the past goes.")] = None,
+    by: ByOption = "recorded",
     as_json: JsonOption = False,
 ) -> None:
     """Load what landed and materialise what changed."""
     if (as_of is None) != (out is None):
         fail("--as-of and --out go together: a day in the past is rebuilt beside the present, never over it.")
+    if by == "received" and as_of is None:
+        fail("--by received goes with --as-of: it says since when a file counts as known.")
     moment = None if as_of is None else _moment(as_of)
     if school_year is not None and not (len(school_year) == len("2026") and school_year.isdigit()):
         fail(f"--school-year {school_year}: write the year in which it ends, such as 2026 for 2025-26.")
@@ -157,7 +171,7 @@ def run(
     place.make()
     with progress(quiet=as_json) as say:
         if moment is not None and out is not None:
-            outcome = rebuild_as_of(place, districts, moment, out, progress=say)
+            outcome = rebuild_as_of(place, districts, moment, out, by=by, progress=say)
         else:
             outcome = run_graph(place, districts, school_year=school_year, progress=say)
     if as_json:
@@ -165,6 +179,39 @@ def run(
     else:
         show_fields(outcome.summary())
     raise typer.Exit(outcome.exit_code)
+
+
+@app.command()
+def diff(
+    earlier: Annotated[str, typer.Argument(help="A day (its end) or a UTC time.")],
+    later: Annotated[str, typer.Argument(help="A later day or time.")],
+    home: HomeOption = DEFAULT_HOME,
+    district: DistrictOption = None,
+    by: ByOption = "recorded",
+    as_json: JsonOption = False,
+) -> None:
+    """Which flags, tiers and outcomes are others at the later time, and through which files. Keys and counts only."""
+    times = _moment(earlier, "The earlier time"), _moment(later, "The later time")
+    if times[0] >= times[1]:
+        fail(f"{earlier} is not before {later}. Write the earlier time first.")
+    place = Home(home)
+    districts = _districts(place, district)
+
+    from pipelines.differences import differences
+    from pipelines.runs import policies_of
+    from warehouse.log import Log
+
+    policies = policies_of(place)
+    unusable = sorted(set(districts) - set(policies))
+    if unusable:
+        fail(f"The policy of {', '.join(unusable)} cannot be used. `tierline status` says why.", BLOCKED)
+    with progress(quiet=as_json) as say:
+        changes = differences(Log(place), policies, districts, times, by=by, progress=say)
+    if as_json:
+        print_json({"from": times[0], "to": times[1], "changes": changes})
+    else:
+        show_changes(changes)
+    raise typer.Exit(DONE if changes else NOTHING)
 
 
 @app.command()
@@ -525,6 +572,76 @@ def explain_cycle(cycle_id: str, home: HomeOption = DEFAULT_HOME, as_json: JsonO
     _explain("cycle", cycle_id, home, as_json, {})
 
 
+@student_app.command("merge")
+def student_merge(
+    one: str, other: str, reason: ReasonOption, home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False
+) -> None:
+    """Two subject keys are one student. The smaller key is shown from the next run on."""
+    from pipelines.corrections import merge
+
+    _state(home, lambda place: merge(place, one, other, reason), as_json)
+
+
+@student_app.command("unmerge")
+def student_unmerge(
+    one: str, other: str, reason: ReasonOption, home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False
+) -> None:
+    """Take the merge of two subject keys back: all is as it was before."""
+    from pipelines.corrections import unmerge
+
+    _state(home, lambda place: unmerge(place, one, other, reason), as_json)
+
+
+@student_app.command("split")
+def student_split(
+    here: Annotated[str, typer.Argument(metavar="FROM", help="Key under which the facts are shown.")],
+    there: Annotated[str, typer.Argument(metavar="TO", help="Key of the student whose they are, or new.")],
+    events: Annotated[list[str], typer.Argument(help="Event ids, as `tierline explain student` shows them.")],
+    reason: ReasonOption,
+    home: HomeOption = DEFAULT_HOME,
+    as_json: JsonOption = False,
+) -> None:
+    """These facts are another student's. Splitting them back undoes it."""
+    from pipelines.corrections import split
+
+    _state(home, lambda place: split(place, here, there, events, reason), as_json)
+
+
+@app.command()
+def retract(
+    event: Annotated[str, typer.Argument(help="Event id: that version. Natural key: the fact, in all its versions.")],
+    reason: Annotated[str, typer.Option("--reason", help="A code of the list that a wrong one shows.")],
+    note: Annotated[str | None, typer.Option("--note", help="Why, in words; kept with the notes alone.")] = None,
+    undo: Annotated[bool, typer.Option("--undo", help="Take the retraction back.")] = False,
+    home: HomeOption = DEFAULT_HOME,
+    as_json: JsonOption = False,
+) -> None:
+    """Take an event back: the version of the fact before it stands again."""
+    from pipelines.corrections import retract as take_back
+
+    _state(home, lambda place: take_back(place, event, reason, note=note, undo=undo), as_json)
+
+
+def _state(home: Path, doing: Callable[[Home], dict[str, Any]], as_json: bool) -> None:
+    place = Home(home)
+    _districts(place, None)
+
+    from pipelines.corrections import NotPossible
+
+    try:
+        told = doing(place)
+    except NotPossible as error:
+        fail(str(error))
+    if as_json:
+        print_json(told)
+        return
+    conflicts = told.pop("conflicts", [])
+    show_fields(told)
+    if conflicts:
+        show_table([list(each.values()) for each in conflicts], [name.replace("_", " ") for name in conflicts[0]])
+    console_of().print("On record. `tierline run` brings the tables up to date.", markup=False)
+
+
 def _explain(kind: str, key: str, home: Path, as_json: bool, only: dict[str, str | None]) -> None:
     place = Home(home)
     _districts(place, None)
@@ -558,12 +675,12 @@ def _districts(home: Home, chosen: list[str] | None) -> list[str]:
     return sorted(chosen) if chosen else known
 
 
-def _moment(text: str) -> datetime:
+def _moment(text: str, what: str = "--as-of") -> datetime:
     """End of a day, or a time; UTC."""
     try:
         moment = datetime.fromisoformat(text)
     except ValueError:
-        fail(f"--as-of {text}: write a day such as 2026-10-31 or a UTC time such as 2026-10-31T06:00:00.")
+        fail(f"{what} {text}: write a day such as 2026-10-31 or a UTC time such as 2026-10-31T06:00:00.")
     if len(text) == len("2026-10-31"):
         moment = datetime.combine(moment.date(), time.max)
     return moment.replace(tzinfo=moment.tzinfo or UTC)

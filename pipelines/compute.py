@@ -4,10 +4,11 @@ from collections.abc import Mapping, Sequence
 
 import polars as pl
 
-from schemas.contract import columns
+from schemas.contract import columns, empty
 from schemas.exports import layouts
 from schemas.policy import DistrictPolicy
 from schemas.projections import (
+    ClassContext,
     ClassDecision,
     ClassGrowth,
     ClassMembership,
@@ -23,6 +24,7 @@ from schemas.projections import (
     Referral,
     RegroupingProposal,
     ResponderRate,
+    School,
     SchoolSignal,
     ScreeningAccuracy,
     ScreeningResult,
@@ -32,6 +34,7 @@ from schemas.projections import (
 )
 from transforms.accuracy import screening_accuracy
 from transforms.classrooms import class_decisions
+from transforms.contexts import class_contexts
 from transforms.cuts import cut_scores
 from transforms.cycles import cycle_tables
 from transforms.effects import intervention_effects
@@ -42,10 +45,12 @@ from transforms.placement import need_levels
 from transforms.policies import Span
 from transforms.regrouping import regrouping_proposals
 from transforms.responses import grades_of, responder_rates
+from transforms.schools import schools
 from transforms.screening import screening_results
 from transforms.signals import school_signals
 from transforms.stability import tier_stability
-from transforms.tiers import placement_inputs, referrals, tier_states
+from transforms.tier_inputs import placement_inputs, referrals
+from transforms.tiers import tier_states
 from transforms.topics import class_topics, with_topics
 from transforms.windows import WINDOW, window_rules
 
@@ -75,6 +80,7 @@ def compute(
     tables[TierPlacement] = tier_states(tables[TierPlacement], before)
     tables[TierStability] = tier_stability(tables[NeedLevel])
     latest = {district: spans[-1].policy for district, spans in plans.items()}
+    tables[ClassContext] = class_contexts(facts, tables[ClassMembership], latest)
     tables[RegroupingProposal] = regrouping_proposals(
         tables[TierPlacement], tables[Cycle], tables[CycleOutcome], latest
     )
@@ -189,6 +195,7 @@ def _tables(facts: Mapping[str, pl.LazyFrame], policies: Mapping[str, DistrictPo
         ProbeDay: cycles.probe_day,
         TierPlacement: placements,
         Referral: referrals(facts).collect(),
+        School: schools(facts).collect(),
         ScreeningAccuracy: screening_accuracy(needs.lazy(), tests.lazy(), policies),
     }
     return tables, cycles.finding
@@ -196,6 +203,8 @@ def _tables(facts: Mapping[str, pl.LazyFrame], policies: Mapping[str, DistrictPo
 
 def _responses(tables: Tables, policies: Mapping[str, DistrictPolicy]) -> Tables:
     cycles, outcomes = tables[Cycle], tables[CycleOutcome]
+    if outcomes.is_empty():  # both are about those who were in a cycle
+        return {each: empty(each).drop("input_id") for each in (ResponderRate, InterventionEffect)}
     return {
         ResponderRate: responder_rates(cycles.lazy(), outcomes.lazy(), policies),
         InterventionEffect: intervention_effects(

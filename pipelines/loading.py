@@ -90,13 +90,12 @@ class Loader:
         """
         policy = self.home.policy(district_id)
         report = LoadReport(district_id)
-        reader = Reader(district_id, policy, self.log, self.vault, self.secret, self._now)
+        reader = Reader(district_id, policy, self.log, self.vault, self.secret, self.now)
         with self.vault.lease(district_id) as renew:
-            ledger = self.log.ledger_rows([district_id])
-            self._same_secret(ledger)
+            ledger = self.ledger(district_id)
             aliases = read_aliases(self.home)
             report.rules = record_policy(
-                self.log, self.vault, self.secret, district_id, policy, aliases, ledger, self._now
+                self.log, self.vault, self.secret, district_id, policy, aliases, ledger, self.now
             )
             landed, report.refused = discover(self.home.landing / district_id, district_id)
             files = sorted((know(each, aliases) for each in landed), key=lambda each: each.order)
@@ -158,7 +157,18 @@ class Loader:
             found[f"policy:{news}"] = 0
         return found | {f"{each.rule}:{hashlib.sha256(each.name.encode()).hexdigest()}": 0 for each in refused}
 
-    def _now(self) -> datetime:
+    def ledger(self, district_id: str) -> pl.DataFrame:
+        """The district's ledger rows.
+
+        Raises:
+            HomeMismatch: the log was written with another secret.
+        """
+        ledger = self.log.ledger_rows([district_id])
+        self._same_secret(ledger)
+        return ledger
+
+    def now(self) -> datetime:
+        """A time of this home, later than any before it."""
         stamp = self.vault.tick(int(self.clock().timestamp() * 1_000_000))
         return datetime.fromtimestamp(stamp / 1_000_000, UTC)
 
@@ -228,8 +238,8 @@ class Loader:
             .filter(pl.col("parked") > 0, pl.col("tried_at") < pl.col("newest_at"))
         )
         rows: list[dict[str, object]] = []
-        parked = latest.select("batch_id", "attempt", "file", "layout", "export_at")
-        for batch_id, attempt, name, layout, export_at in parked.rows():
+        parked = latest.select("batch_id", "attempt", "file", "layout", "export_at", "received_on")
+        for batch_id, attempt, name, layout, export_at, received_on in parked.rows():
             renew()
             path = self.home.archived(reader.district_id, batch_id, name)
             found = discover(path.parent, reader.district_id)[0] if path.exists() else []
@@ -237,7 +247,7 @@ class Loader:
             named = [aliases, {}] + [
                 {layout: each} for each in aliases_on_record(self.log, reader.district_id, layout, ledger)
             ]
-            again = (know(replace(each, name=name), then) for each in found for then in named)
+            again = (know(replace(each, name=name, received_on=received_on), then) for each in found for then in named)
             file = next((replace(each, export_at=export_at) for each in again if each.batch_id == batch_id), None)
             if file is None:
                 continue  # its copy is gone: the rows stay parked, and the ledger says so

@@ -148,6 +148,7 @@ class Reader:
             "file_bytes": file.landed.bytes,
             "layout": file.layout.id if file.layout else None,
             "export_at": export_time(file, self.policy),
+            "received_on": file.landed.received_on,
             "home_fingerprint": fingerprint(self.secret),
         }
         try:

@@ -18,6 +18,7 @@ from schemas.events import ALL_YEARS
 from schemas.policy import DistrictPolicy
 from schemas.projections import (
     PROJECTIONS,
+    ClassContext,
     ClassDecision,
     ClassGrowth,
     ClassMembership,
@@ -35,6 +36,7 @@ from schemas.projections import (
     Referral,
     RegroupingProposal,
     ResponderRate,
+    School,
     SchoolSignal,
     ScreeningAccuracy,
     ScreeningResult,
@@ -45,7 +47,7 @@ from schemas.projections import (
 from transforms.policies import Span, policy_settings
 from transforms.rows import among
 from transforms.tiers import state_after
-from warehouse.log import Log
+from warehouse.log import Known, Log
 from warehouse.projections import DistrictState, Projections
 
 RULES_VERSION = "3"
@@ -74,6 +76,8 @@ READS: dict[type[Projection], tuple[str, ...]] = {
     TierPlacement: (*_CLASSES, *_CYCLES, "plan"),
     RegroupingProposal: (*_CLASSES, *_CYCLES, "plan"),
     Referral: ("plan",),
+    School: ("roster",),
+    ClassContext: (*_CLASSES, "context"),
     TierStability: _CLASSES,
     ScreeningAccuracy: _CLASSES,
     ClassDecision: _CLASSES,
@@ -115,6 +119,7 @@ def refresh(
     policies: Mapping[str, DistrictPolicy],
     *,
     as_of: datetime | None = None,
+    by: Known = "recorded",
     school_year: str | None = None,
     lenders: Projections | None = None,
     plausible: Plausible | None = None,
@@ -127,13 +132,14 @@ def refresh(
         projections: Where the tables are kept; a store of its own for a day in the past.
         policies: The districts meant, each with the policy that rules it where none is on record.
         as_of: Only what was recorded by then counts, policies included.
+        by: ``received``: a backfilled file counts from the day it was received.
         school_year: The only year to look at; the others stay as stale as they are.
         lenders: Where the home's other districts stand, if not in ``projections``.
         plausible: What else is asked of new tables before they are written.
         progress: Told what is under way.
     """
     report = RefreshReport()
-    ledger = log.ledger_rows(sorted(policies), as_of)
+    ledger = log.ledger_rows(sorted(policies), as_of, by)
     news = out_of_date(projections, ledger, policies)
     report.unchanged = sorted(set(policies) - set(news["district_id"]))
     for districts in _chunks(ledger, news["district_id"].sort().to_list()):

@@ -7,14 +7,11 @@ from datetime import date, datetime
 
 import polars as pl
 
-from schemas.contract import columns, empty
-from schemas.events import ALL_YEARS, FAMILIES, Note, ParkedRow
+from pipelines.statements import Statement, record
+from schemas.events import ALL_YEARS
 from schemas.policy import DistrictPolicy, UnreadablePolicy
-from schemas.projections import IngestLedger, RejectedRow
-from transforms.batches import ROW_OUTCOMES, Changes, FileFacts, Stamp, name_facts, settle
 from transforms.policies import NO_CALENDAR, History, closed_differs, history, last_closed
 from transforms.versions import standing
-from warehouse.home import fingerprint
 from warehouse.log import POLICY, Log, exports, loaded
 from warehouse.vault import Vault
 
@@ -80,38 +77,15 @@ def record_policy(
         return 0
     earlier = ledger.filter(pl.col("layout") == POLICY).height  # told apart from the same file set before another
     text = "\0".join([district_id, POLICY, str(earlier), *(f"{key}{document}" for key, document in changed.items())])
-    batch_id = hashlib.sha256(text.encode()).hexdigest()
-    attempt = vault.begin_attempt(district_id, batch_id)
-    stamp = Stamp(batch_id, attempt, district_id, now(), POLICY, secret, ALL_YEARS)
     is_retroactive = touched is not None
-    changes = _settled(_rows(changed, policy, is_retroactive=is_retroactive), stamp, log, ledger)
-    log.append(
-        batch_id,
-        attempt,
-        changes.events,
-        changes.sightings,
-        empty(RejectedRow),
-        empty(ParkedRow),
-        _notes(changes, policy, stamp) if is_retroactive else empty(Note),
+    statement = Statement(
+        POLICY,
+        f"policy/{district_id}.toml",
+        "rules",
+        _rows(changed, policy, is_retroactive=is_retroactive),
+        note=policy.reason if is_retroactive else None,
     )
-    row: dict[str, object] = dict.fromkeys(columns(IngestLedger))
-    row |= {
-        "batch_id": batch_id,
-        "attempt": attempt,
-        "district_id": district_id,
-        "file": f"policy/{district_id}.toml",
-        "layout": POLICY,
-        "status": "loaded",
-        "export_at": stamp.export_at,
-        "school_years": ALL_YEARS,
-        "data_rows": 1,
-        "slots": len(changed),
-        "home_fingerprint": fingerprint(secret),
-        **{outcome: changes.rows.get(outcome, 0) for outcome in ROW_OUTCOMES},
-        **{f"facts_{name}": count for name, count in changes.facts.items()},
-        "recorded_at": now(),
-    }
-    log.record(row)
+    record(log, vault, secret, district_id, hashlib.sha256(text.encode()).hexdigest(), statement, ledger, now)
     return len(changed)
 
 
@@ -206,36 +180,12 @@ def _plain(text: str | None) -> str:
 
 
 def _rows(changed: Mapping[tuple[str, str], str], policy: DistrictPolicy, *, is_retroactive: bool) -> pl.DataFrame:
-    """The changed facts as a reading states them: slots of line 1."""
-    blank = {name: pl.Series(name, [None] * len(changed), dtype) for name, dtype in columns(FAMILIES["rules"]).items()}
     kind, about = pl.col("event_type"), pl.Series([each for _, each in changed], dtype=pl.String)
-    return pl.DataFrame({**blank, "event_type": [kind for kind, _ in changed]}).with_columns(
-        school_year=pl.lit(ALL_YEARS),
+    return pl.DataFrame({"event_type": [kind for kind, _ in changed]}).select(
+        kind,
         valid_from=pl.when(kind == "PolicySet").then(pl.lit(policy.valid_from)),
         calendar_year=pl.when(kind == "CalendarSet").then(about),
         aliased_layout=pl.when(kind == ALIAS).then(about),
         document=pl.Series(list(changed.values())),
         is_retroactive=pl.when(kind != ALIAS).then(pl.lit(is_retroactive)),
-        source_line=pl.lit(1, pl.Int64),
-        slot=pl.int_range(pl.len(), dtype=pl.Int32),
-    )
-
-
-def _settled(rows: pl.DataFrame, stamp: Stamp, log: Log, ledger: pl.DataFrame) -> Changes:
-    outcomes = pl.DataFrame({"source_line": [1], "outcome": ["parsed"]})
-    none = pl.DataFrame(schema={"source_line": pl.Int64, "slot": pl.Int32})
-    read = FileFacts({"rules": rows}, outcomes, rows.height, none)
-    facts = name_facts(read, stamp)
-    seen = log.seen(stamp.district_id, "rules", facts["rules"]["natural_key"], loaded(ledger))
-    return settle(read, facts, {"rules": seen}, stamp)
-
-
-def _notes(changes: Changes, policy: DistrictPolicy, stamp: Stamp) -> pl.DataFrame:
-    """Why closed windows are judged anew, as a person typed it."""
-    return changes.keys.select(
-        district_id=pl.lit(stamp.district_id),
-        batch_id=pl.lit(stamp.batch_id),
-        attempt=pl.lit(stamp.attempt, pl.Int64),
-        natural_key="natural_key",
-        text=pl.lit(policy.reason),
     )

@@ -112,6 +112,30 @@ def show_flags(flags: Sequence[dict[str, Any]]) -> None:
     show_table(rows, ["school year", "window", "measure", *levels])
 
 
+def show_changes(changes: Sequence[dict[str, Any]]) -> None:
+    """How many of each kind, then one line for each change with the files it came through."""
+    console = console_of()
+    if not changes:
+        console.print("No flag, tier or outcome is another.", markup=False)
+        return
+    counts: dict[str, int] = {}
+    for each in changes:
+        counts[each["what"]] = counts.get(each["what"], 0) + 1
+    console.print(", ".join(f"{what} {count:,}" for what, count in counts.items()), style="bold", markup=False)
+    where = ["district_id", "school_year", "benchmark_window", "measure", "class_id", "cycle_id", "subject_key"]
+    rows = [
+        [
+            each["what"],
+            *(each[name] for name in where),
+            each["before"],
+            each["after"],
+            [file["file"] for file in each["files"]] if each["is_direct"] else "others",
+        ]
+        for each in changes
+    ]
+    show_table(rows, ["what", *(name.replace("_", " ") for name in where), "before", "after", "through"])
+
+
 def show_recognised(told: dict[str, Any]) -> None:
     """What is known of a file: its layout or the nearest, what differs, a proposal ready to copy, how it would load."""
     console = console_of()

@@ -23,7 +23,7 @@ from transforms.versions import content_hash, event_id, misnamed
 from warehouse.archive import removed
 from warehouse.home import Home, HomeError, fingerprint
 from warehouse.landing import open_landed
-from warehouse.log import POLICY, READING, Log, exports, loaded
+from warehouse.log import POLICY, READING, STATEMENT, Log, exports, loaded
 from warehouse.projections import PARTITION, Projections
 
 CONTENT = ["natural_key", "content_hash"]
@@ -101,7 +101,9 @@ def _log(home: Home, log: Log, district: str, ledger: pl.DataFrame, say: Callabl
             checked[name] += value
         checked["unseen"] += events.join(sighted, on=CONTENT, how="anti").height
         checked["lost"] += sighted.join(events, on=CONTENT, how="anti").height
-        if family != "identity":
+        if family == "identity":  # links that a file brought are no facts of its rows
+            events = events.filter(pl.col("layout") == STATEMENT)
+        if events.height:
             written.append(events.group_by(READING).agg(events=pl.col("event_id").n_unique()))
     yield _hashes(checked)
     yield _sightings(log, district, ledger, checked)
@@ -121,7 +123,7 @@ def _contents(events: pl.DataFrame, family: str, secret: bytes) -> Mapping[str, 
     wrong = unknown = 0
     known = layouts()
     for (layout,), rows in events.partition_by("layout", as_dict=True).items():
-        if layout not in known and layout != POLICY:
+        if layout not in known and layout not in (POLICY, STATEMENT):
             unknown += rows.height
             continue
         recomputed = content_hash(rows, family, secret, sorted(unhashed(known[str(layout)])) if layout in known else ())

@@ -4,6 +4,7 @@ import sys
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from importlib import import_module
 from threading import Thread
 from traceback import extract_tb
@@ -20,7 +21,7 @@ from schemas.policy import DistrictPolicy, UnreadablePolicy
 from schemas.projections import Projection
 from warehouse.delta import StoreError
 from warehouse.home import Home, HomeError, valid_district
-from warehouse.log import Log
+from warehouse.log import Known, Log
 from warehouse.projections import Projections
 from warehouse.publish import PARTITIONED, PublishFailed, publish, unpublished
 from warehouse.vault import VaultError
@@ -42,6 +43,22 @@ class PassFailed(Exception):
         self.transient = transient
 
 
+@dataclass(frozen=True)
+class Past:
+    """A day that was rebuilt."""
+
+    as_of: datetime
+    by: Known = "recorded"
+
+    @property
+    def words(self) -> str:
+        """What is said of every table of it."""
+        told = f"As known at {self.as_of.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC."
+        if self.by == "received":
+            told += " Reconstructed: backfilled files count from the day they were declared received."
+        return told
+
+
 @dataclass
 class Outcome:
     """What became of the districts of one pass."""
@@ -59,6 +76,8 @@ class Outcome:
     """What the published tables failed: `QualityResult` rows without `input_id`."""
     transient: bool = False
     """Whether another try may help a district that failed."""
+    past: Past | None = None
+    """The day that was rebuilt, where it is not the present."""
 
     @property
     def held(self) -> dict[str, list[str]]:
@@ -103,6 +122,8 @@ class Outcome:
             "failed": self.failed,
             "published": self.published,
             "district_files": self.district_files,
+            "as_of": self.past and self.past.as_of.astimezone(UTC).isoformat(),
+            "reconstructed": self.past and self.past.by == "received",
         }
 
     @property

@@ -300,6 +300,35 @@ class Referral(Projection):
         unique = ["district_id", "school_year", "natural_key"]
 
 
+class School(Projection):
+    """Schools of the roster, under the names people know. One row per school and school year that has enrolments."""
+
+    school_id: pl.String = field("School as the source names it.", nullable=False)
+    school_name: pl.String = field("Name of the school.")
+
+    class Config:
+        unique = ["district_id", "school_year", "school_id"]
+
+
+class ClassContext(Projection):
+    """Curriculum and engagement as schools reported them; never part of a decision. One row per report on a class."""
+
+    natural_key: pl.String = field("Key of the report in the log.", nullable=False)
+    school_id: pl.String = field("School as the source names it.")
+    class_id: pl.String = field("Class.")
+    kind: pl.String = field("curriculum or engagement.", isin=["curriculum", "engagement"], nullable=False)
+    reported_on: pl.Date = field("Day of the report.")
+    material: pl.String = field("Curriculum material in use.")
+    is_aligned: pl.Boolean = field("The material is aligned to standards; null where not reported.")
+    engagement: pl.String = field("Engagement code.")
+    newest_in: pl.String = field(
+        "Windows by whose end no later report on the class and material was known, separated by `;`."
+    )
+
+    class Config:
+        unique = ["district_id", "school_year", "natural_key"]
+
+
 class TierStability(Projection):
     """Need levels that change between adjacent windows, and what measurement error alone would change.
 
@@ -843,6 +872,8 @@ PROJECTIONS: tuple[type[Projection], ...] = (
     TierPlacement,
     RegroupingProposal,
     Referral,
+    School,
+    ClassContext,
     TierStability,
     ScreeningAccuracy,
     ClassDecision,

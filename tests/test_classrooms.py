@@ -602,6 +602,7 @@ def test_permuting_class_ids_permutes_the_results(classes, random):
 def test_a_class_at_or_below_tau_is_never_called_a_classroom_matter(classes):
     found = decided(*classes).filter(pl.col("in_need") * 5 <= pl.col("tested"))
     assert not set(found["level"]) & {"CLASSROOM", "SYSTEM+CLASSROOM", "CLASSROOM_OR_SYSTEM"}
+    assert not found["is_flagged"].any()
 
 
 @READ

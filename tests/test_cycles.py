@@ -695,6 +695,7 @@ def breaks(rows: pl.DataFrame, contract: type[Contract]) -> list[dict[str, Any]]
 def test_no_facts_are_no_rows():
     got = tables()
     assert all(table.is_empty() for table in got)
+    assert [table.schema for table in got] == [table.schema for table in tables(*peers(1))]
     assert not breaks(got.cycle_outcome, CycleOutcome)
 
 

@@ -18,7 +18,8 @@ from schemas.policy import DistrictPolicy, GrowthNorm, ResponseRule
 from schemas.projections import Cycle, CycleOutcome, InterventionEffect, NeedLevel, ScreeningResult
 from tests.examples import examples
 from tests.made_classes import frame
-from transforms.effects import hedges_g, intervention_effects, nearest_pairs, regression_to_the_mean
+from transforms.effects import hedges_g, intervention_effects, regression_to_the_mean
+from transforms.matching import nearest_pairs
 
 VECTORS = json.loads((Path(__file__).parent / "data/vectors/08_rtm_effects.json").read_text())
 KEY = {"district_id": "d1", "school_year": "2026"}

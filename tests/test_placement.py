@@ -19,7 +19,8 @@ from transforms.cycles import cycle_tables
 from transforms.membership import class_memberships
 from transforms.placement import need_levels
 from transforms.screening import screening_results
-from transforms.tiers import placement_inputs, tier_states
+from transforms.tier_inputs import placement_inputs
+from transforms.tiers import tier_states
 from transforms.windows import window_rules
 
 

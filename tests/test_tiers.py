@@ -27,7 +27,8 @@ from schemas.projections import (
 from tests.examples import examples
 from tests.reference_tiers import SEASONS, Student, combined, last_closed
 from tests.tables import EXPORTED, facts, rows, table
-from transforms.tiers import measure_order, placement_inputs, referrals, tier_states
+from transforms.tier_inputs import measure_order, placement_inputs, referrals
+from transforms.tiers import tier_states
 
 VECTORS = json.loads((Path(__file__).parent / "data/vectors/04_tier_state_machine.json").read_text())
 EVERYWHERE = {"district_id": "d1", "school_year": "2026"}

@@ -114,7 +114,7 @@ def test_a_changed_and_a_missing_archived_file_are_named(tampered: Home, lived: 
     told = failed(tampered, lived.district)
     assert set(told) == {"archive"}
     assert f"1 archived files are missing: {missing}" in told["archive"]
-    assert told["archive"].endswith(f"changed since): {changed}")
+    assert told["archive"].endswith(f"not on record): {changed}")
 
 
 def test_an_altered_projection_differs_from_the_rebuild(tampered: Home, lived: Lived):

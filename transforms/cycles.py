@@ -1,11 +1,13 @@
 """Sessions and probes to cycles, their outcome for each student, and progress with its error."""
 
 from collections.abc import Mapping
+from functools import cache
 from typing import NamedTuple
 
 import polars as pl
 
-from schemas.contract import columns, conform
+from schemas.contract import columns, conform, empty
+from schemas.events import FAMILIES
 from schemas.policy import DistrictPolicy
 from schemas.projections import CONCLUSIONS, ClassMembership, Cycle, CycleOutcome, ProbeDay, Progress, Projection
 from transforms.classmates import class_gaps
@@ -36,6 +38,7 @@ FINDINGS = (
 """What the facts of a cycle can get wrong; `no_cycle` is tutoring that lies in no cycle (SEMANTICS 6.7)."""
 
 
+FACTS = ("cycle", "session")
 CLASS_GAP = 1.0
 """Standard deviations below the class beyond which level and slope are discrepant (METHOD 2.4)."""
 
@@ -74,7 +77,18 @@ def cycle_tables(
             without a grade has no peers, and the peer condition drops out (SEMANTICS 6.6).
         classes: ``ClassMembership`` rows, for districts with the knob `dual_discrepancy`; absent: no class is known.
     """
-    known = read(facts, policies)
+    if all(facts[family].limit(1).collect().is_empty() for family in FACTS):
+        return _of_no_facts()
+    return _of(read(facts, policies), grades, classes)
+
+
+@cache
+def _of_no_facts() -> CycleTables:
+    """Many districts keep no cycles, and a table without rows takes as long to compute as a small one."""
+    return _of(read({family: empty(FAMILIES[family]).lazy() for family in FACTS}, {}), None, None)
+
+
+def _of(known: CycleFacts, grades: pl.DataFrame | None, classes: pl.DataFrame | None) -> CycleTables:
     meetings = _meetings(known)
     growth = _growth(known, _members(known))
     outcome = _outcomes(

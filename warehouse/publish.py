@@ -99,6 +99,7 @@ def publish(
     *,
     lock_of: Path | None = None,
     timeout: float = LOCK_SECONDS,
+    note: str | None = None,
 ) -> dict[str, int]:
     """Publish the warehouse: the projections and the log as they stand, and the marts made from them.
 
@@ -109,6 +110,7 @@ def publish(
             columns are not those of its contract is replaced whole.
         lock_of: Published file whose lock is taken; the target's own if absent.
         timeout: Seconds to wait for another publish under the same lock.
+        note: What every table's comment says at its end.
 
     Returns:
         Rows of every table, by `schema.table`.
@@ -125,6 +127,8 @@ def publish(
         with _told(f"{target.name} could not be written"), connect(made, read_only=False) as connection:
             connection.execute("begin")
             rows = _build(connection, sources, changed)
+            if note is not None:
+                _note(connection, note)
             connection.execute("commit")
             connection.execute("checkpoint")
     return rows
@@ -152,6 +156,12 @@ def _build(
     _answer(connection)
     with _told("the tables could not be counted"):
         return {name: _count(connection, name) for name in _tables()}
+
+
+def _note(connection: duckdb.DuckDBPyConnection, note: str) -> None:
+    named = "select schema_name, table_name, comment from duckdb_tables() where not temporary order by all"
+    for schema, name, comment in connection.execute(named).fetchall():
+        connection.execute(f"comment on table {schema}.{name} is {_text(f'{comment} {note}')}")
 
 
 def _answer(connection: duckdb.DuckDBPyConnection) -> None:

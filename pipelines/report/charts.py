@@ -64,6 +64,10 @@ CONFIG: Mapping[str, Any] = {
 }
 
 
+TWO_LINES = alt.Axis(labelAngle=0, labelExpr="split(datum.label, ' ')")
+"""`Fall 2025-26` as two lines, so that a phone has room for it."""
+
+
 def stacked(rows: pl.DataFrame, x: Sequence[str], parts: Sequence[str], tones: Sequence[str], title: str) -> Draw:
     """Bars of counts that add up, each with its sign: columns `x`, `part`, `sign`, `count` and its `place`."""
 
@@ -71,7 +75,7 @@ def stacked(rows: pl.DataFrame, x: Sequence[str], parts: Sequence[str], tones: S
 
     def draw(width: int) -> Any:
         bars = alt.Chart(rows).encode(
-            x=alt.X("x:N", sort=list(x), title=None, axis=alt.Axis(labelAngle=0)),
+            x=alt.X("x:N", sort=list(x), title=None, axis=TWO_LINES),
             y=alt.Y("count:Q", title=title, stack="zero", axis=alt.Axis(grid=True, tickMinStep=1)),
             order="place:Q",
         )
@@ -96,7 +100,7 @@ def rates_over_time(rows: pl.DataFrame, whens: Sequence[str]) -> Draw:
 
     def draw(width: int) -> Any:
         top = max(0.3, float(rows["high"].max() or 0) * 1.1)  # type: ignore[arg-type]
-        x = alt.X("when:N", sort=list(whens), title=None, axis=alt.Axis(labelAngle=0))
+        x = alt.X("when:N", sort=list(whens), title=None, axis=TWO_LINES)
         y = alt.Y("share:Q", title="In need", scale=alt.Scale(domain=[0, top]), axis=alt.Axis(format="%"))
         points = alt.Chart(rows).encode(x=x)
         limits = alt.Chart(pl.DataFrame({"at": [0.1, 0.2], "label": ["10 %", "20 %"]})).encode(y="at:Q")

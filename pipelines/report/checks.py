@@ -49,6 +49,7 @@ FINDINGS: Mapping[str, str] = {
     "session_without_cycle": "Sessions that lie in no cycle",
     "several_open_cycles": "Records that fit more than one cycle",
     "probe_outside_cycle": "Probes that lie in no cycle of their student and measure",
+    "probe_of_other_forms": "Probes of other forms than the series they would belong to",
     "no_cycle": "Tutoring sessions that lie in no cycle",
     "goal_mismatch": "Goals recorded as met that the probes do not show, or the other way round",
 }
@@ -106,7 +107,7 @@ def _delivery(reading: Reading, results: pl.DataFrame) -> list[Record]:
             "looked_at": 0 if rows is None else rows.height,
             "failed": 0 if rows is None else rows.filter(~pl.col("is_passed")).height,
             "blocks": False if rows is None else bool(rows["is_blocking"].any()),
-            "failing": [] if rows is None else [_failing(name, row) for row in _failed(rows)],
+            "failing": [] if rows is None else [_failing(reading, name, row) for row in _failed(rows)],
         }
         for name, rule in RULES.items()
         for rows in (parts.get((name,)),)
@@ -117,10 +118,10 @@ def _failed(rows: pl.DataFrame) -> list[Record]:
     return rows.filter(~pl.col("is_passed")).sort("about", "rule", "school_id", nulls_last=True).to_dicts()
 
 
-def _failing(name: str, row: Record) -> list[str]:
+def _failing(reading: Reading, name: str, row: Record) -> list[str]:
     return [
         row["about"],
-        row["school_id"] or "the district",
+        reading.school(row["school_id"]) if row["school_id"] else "the district",
         rule_of(row["rule"])[1] or "the year",
         OBSERVED[name](row["observed"]),
         number(row["rows"]),

@@ -5,6 +5,7 @@ from datetime import date
 
 import polars as pl
 
+from pipelines.report import curriculum
 from pipelines.report.page import Page, class_path, school_path
 from pipelines.report.rates import Scale, coverage, need, rate
 from pipelines.report.reading import WINDOW_ORDER, Reading, Record
@@ -17,7 +18,6 @@ from pipelines.report.words import (
     number,
     percent,
     probability,
-    school_name,
     yes_no,
 )
 
@@ -32,13 +32,13 @@ def pages(reading: Reading) -> Iterator[Page]:
     topics = reading.split(
         reading.table("projections.class_topic").sort("strand"), "class_id", "benchmark_window", "measure"
     )
-    files = _files(reading)
+    files, reported = _files(reading), curriculum.reports(reading)
     for (class_id,), rows in of_class.items():
         first = rows.filter("is_primary").to_dicts()
         latest = first[-1]
         at = (class_id, latest["benchmark_window"])
         members = _rows(students, at)
-        school = school_name(latest["school_id"])
+        school = reading.school(latest["school_id"])
         title = reading.names.classes.get(str(class_id)) if reading.names else None
         context = {
             "class_id": class_id,
@@ -54,8 +54,10 @@ def pages(reading: Reading) -> Iterator[Page]:
             "others": [_other(row) for row in rows.filter(~pl.col("is_primary")).to_dicts()],
             "growth": _growth(latest),
             "topics": _topics(_rows(topics, (*at, latest["measure"]))),
+            "curriculum": curriculum.of_class(reported, str(class_id), latest["benchmark_window"]),
             "statistics": _statistics(latest),
             "students": _listed(members, reading),
+            "keys": reading.keys(row["subject_key"] for row in members),
             "counted": sum(row["is_counted"] for row in members),
             "tests": _tests(members, files),
         }
@@ -196,11 +198,9 @@ def _students(reading: Reading) -> pl.DataFrame:
 
 def _listed(members: Sequence[Record], reading: Reading) -> list[Record]:
     """Students by key, or by name where names are shown; never by score."""
-    names = reading.names.students if reading.names else {}
     rows = [
         {
-            "name": names.get(row["subject_key"]),
-            "key": row["subject_key"],
+            "who": reading.student(row["subject_key"]),
             "status": _status(row),
             "score": row["score"],
             "percentile": row["percentile"],
@@ -214,7 +214,7 @@ def _listed(members: Sequence[Record], reading: Reading) -> list[Record]:
         }
         for row in members
     ]
-    return sorted(rows, key=lambda row: (row["name"] is None, row["name"] or "", row["key"]))
+    return sorted(rows, key=lambda row: row["who"])
 
 
 def _status(row: Record) -> str:

@@ -57,22 +57,23 @@ _GROUP = ("grade", "concept", "step", "group_number")
 
 def pages(reading: Reading) -> Iterator[Page]:
     """The list of schools and one page for each school with a cycle or a student in need who is in none."""
-    schools = _schools(reading)
+    schools = schools_with_cycles(reading)
     if not schools:
         return
     rows = [_row(reading, school) for school in schools]
     yield Page(INDEX, "Cycles", "cycles.html", {"rows": rows}, "cycles")
     for school in schools:
         context = {
-            "school": school,
+            "school_id": school,
+            "school": reading.school(school),
             "school_page": school_path(school),
             "states": _states(reading, school),
             "cycles": _cycles(reading, school),
             "proposals": proposals(reading, school, latest_window(reading)),
+            "keys": reading.keys(_students(reading, school)),
         }
-        yield Page(
-            cycles_path(school), f"Cycles of {school}", "cycles_school.html", context, "cycles", [("Cycles", INDEX)]
-        )
+        title = f"Cycles of {reading.school(school)}"
+        yield Page(cycles_path(school), title, "cycles_school.html", context, "cycles", [("Cycles", INDEX)])
 
 
 def cycles_path(school_id: str) -> str:
@@ -91,23 +92,26 @@ def latest_window(reading: Reading) -> str | None:
     return next((window for window in reversed(WINDOWS) if window in known), None)
 
 
-def who(reading: Reading, subject_key: str) -> str:
-    """A student's name where names are shown, else the beginning of the key."""
-    name = reading.names.students.get(subject_key) if reading.names else None
-    return name or subject_key[:8]
-
-
-def _schools(reading: Reading) -> list[str]:
+def schools_with_cycles(reading: Reading) -> list[str]:
+    """Schools that have a page of cycles, by name."""
     with_cycles = reading.table("projections.cycle")["school_id"]
     in_need = reading.table("projections.regrouping_proposal")["school_id"]
-    return sorted({*with_cycles.drop_nulls(), *in_need.drop_nulls()})
+    return reading.by_name({*with_cycles.drop_nulls(), *in_need.drop_nulls()})
+
+
+def _students(reading: Reading, school: str) -> set[str]:
+    """Students in the cycles and proposed groups that stand on a school's page."""
+    grouped = reading.of("projections.regrouping_proposal", school_id=school).filter(
+        pl.col("benchmark_window") == latest_window(reading), pl.col("reason").is_null()
+    )
+    return {*reading.of("projections.cycle_outcome", school_id=school)["subject_key"], *grouped["subject_key"]}
 
 
 def _row(reading: Reading, school: str) -> Record:
     found = _states(reading, school)
     offered = proposals(reading, school, latest_window(reading))
     return {
-        "school": school,
+        "school": reading.school(school),
         "page": cycles_path(school),
         "counts": [number(count) for _, _, count in found],
         "groups": number(len(offered["groups"])),
@@ -196,7 +200,7 @@ def _member(reading: Reading, row: Record) -> Sequence[str]:
     goal = "no goal" if row["goal_score"] is None else f"{row['goal_score']:g}"
     start = NOT_RECORDED if row["baseline"] is None else f"{row['baseline']:g}"
     return (
-        who(reading, row["subject_key"]),
+        reading.student(row["subject_key"]),
         f"{start} to {goal}",
         sessions,
         _share(row["dose_share"]) + assumed,
@@ -212,7 +216,7 @@ def _series(
     own = probes.get((member["subject_key"],))
     days, scores, aims = ([], [], []) if own is None else (own[name].to_list() for name in _PROBE)
     return Series(
-        who(reading, member["subject_key"]),
+        reading.student(member["subject_key"]),
         cycle["opened_on"],
         cycle["planned_end_on"],
         member["baseline"],
@@ -258,6 +262,6 @@ def _group(reading: Reading, row: Record, keys: Sequence[str]) -> Record:
         "concept": named(row["concept"]),
         "step": STEPS[row["step"]],
         "students": len(keys),
-        "who": [who(reading, key) for key in keys],
+        "who": [reading.student(key) for key in keys],
         "is_leftover": row["is_leftover"],
     }

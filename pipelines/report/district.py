@@ -19,7 +19,6 @@ from pipelines.report.words import (
     measure_name,
     number,
     percent,
-    school_name,
     year_name,
 )
 
@@ -31,7 +30,7 @@ def pages(reading: Reading) -> Iterator[Page]:
     flags = reading.flags.filter("is_primary").with_columns(group=_GROUP)
     current = flags.filter(pl.col("school_year") == reading.school_year)
     window = reading.windows[-1] if reading.windows else None
-    latest = current.filter(pl.col("benchmark_window") == window)
+    latest = current.filter(pl.col("benchmark_window").eq_missing(pl.lit(window, pl.String)))
     schools = _schools(reading, latest, window)
     context = {
         "window": window,
@@ -39,9 +38,9 @@ def pages(reading: Reading) -> Iterator[Page]:
         "classes": latest.height,
         "school_count": latest["school_id"].n_unique(),
         "readings": _readings(latest),
-        "lead": _lead(latest, window),
-        "acts": _looked_at(latest, "act"),
-        "looks": _looked_at(latest, "look"),
+        "lead": _lead(latest, window, has_classes=reading.table("projections.class_membership").height > 0),
+        "acts": _looked_at(reading, latest, "act"),
+        "looks": _looked_at(reading, latest, "look"),
         "over_time": _levels_over_time(flags) if latest.height else None,
         "need_over_time": _need_over_time(flags) if latest.height else None,
         "grades": _grades(current, reading.windows),
@@ -54,8 +53,10 @@ def pages(reading: Reading) -> Iterator[Page]:
     yield Page("schools/index.html", "Schools", "schools.html", listing, "schools", [("Overview", "index.html")])
 
 
-def _lead(latest: pl.DataFrame, window: str | None) -> str:
+def _lead(latest: pl.DataFrame, window: str | None, *, has_classes: bool) -> str:
     """The answer in a few sentences."""
+    if not has_classes:
+        return "No roster of this school year is loaded, so no class is known. Load one, and each class is looked at."
     if window is None:
         return "No screening window of this school year has a class to judge yet."
     counts = {group: latest.filter(pl.col("group") == group) for group in READINGS}
@@ -97,11 +98,11 @@ def _readings(latest: pl.DataFrame) -> list[Record]:
     ]
 
 
-def _looked_at(latest: pl.DataFrame, attention: str) -> list[Record]:
+def _looked_at(reading: Reading, latest: pl.DataFrame, attention: str) -> list[Record]:
     """Classes with this attention, by school, grade and class."""
     return [
         {
-            "school": school_name(row["school_id"]),
+            "school": reading.school(row["school_id"]),
             "school_path": school_path(row["school_id"]),
             "label": row["class_label"],
             "path": class_path(row["class_id"]),
@@ -111,7 +112,9 @@ def _looked_at(latest: pl.DataFrame, attention: str) -> list[Record]:
             "is_persistent": row["is_persistent"],
             "is_entering_need": row["is_entering_need"],
         }
-        for row in latest.filter(pl.col("attention") == attention).to_dicts()
+        for row in latest.filter(pl.col("attention") == attention)
+        .sort(pl.col("school_id").cast(pl.Enum(reading.schools)), maintain_order=True)
+        .to_dicts()
     ]
 
 
@@ -215,22 +218,24 @@ def _share(count: int, of: int) -> float | None:
 
 
 def _schools(reading: Reading, latest: pl.DataFrame, window: str | None) -> list[Record]:
-    """Every school by its id: what its classes are read as, and the system signals."""
+    """Every school by its name: what its classes are read as, and the system signals."""
     groups = latest.group_by("school_id", "group").agg(count=pl.len())
     classes: dict[str, dict[str, int]] = {}
     for row in groups.to_dicts():
         classes.setdefault(row["school_id"], {})[row["group"]] = row["count"]
-    found = reading.table("marts.school_signal").filter(pl.col("benchmark_window") == window)
+    found = reading.table("marts.school_signal").filter(
+        pl.col("benchmark_window").eq_missing(pl.lit(window, pl.String))
+    )
     signals = {row["school_id"]: row for row in found.to_dicts()}
-    return [_school(each, classes.get(each, {}), signals.get(each)) for each in reading.schools]
+    return [_school(reading, each, classes.get(each, {}), signals.get(each)) for each in reading.schools]
 
 
-def _school(school_id: str, classes: dict[str, int], signal: Record | None) -> Record:
+def _school(reading: Reading, school_id: str, classes: dict[str, int], signal: Record | None) -> Record:
     row: dict[str, Any] = signal or {}
     unserved = row.get("unserved_need_share")
     served, recommended = row.get("served"), row.get("recommended")
     return {
-        "name": school_name(school_id),
+        "name": reading.school(school_id),
         "path": school_path(school_id),
         "classes": [classes.get(group, 0) for group in READINGS],
         "coverage": Rate(row.get("tested"), row.get("enrolled"), row.get("coverage")),

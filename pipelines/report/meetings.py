@@ -10,6 +10,7 @@ from datetime import date
 
 import polars as pl
 
+from pipelines.report import curriculum
 from pipelines.report.cycles import cycle_anchor, cycles_path, proposals
 from pipelines.report.page import Page, class_path, school_path, slug
 from pipelines.report.reading import GRADE_ORDER, WINDOWS, Reading, Record
@@ -33,19 +34,22 @@ GROWTHS: Mapping[str, str] = {
 def pages(reading: Reading) -> Iterator[Page]:
     """The list of sheets, and one for each school and window."""
     signals = reading.table("marts.school_signal")
-    schools = sorted(signals["school_id"].unique())
+    schools = reading.by_name(signals["school_id"].unique())
     known = set(signals["benchmark_window"])
     windows = [window for window in WINDOWS if window in known]
     if not schools:
         return
-    rows = [(school, [(window, meeting_path(school, window)) for window in windows]) for school in schools]
+    rows = [
+        (reading.school(school), [(window, meeting_path(school, window)) for window in windows]) for school in schools
+    ]
     yield Page(INDEX, "Meeting sheets", "meetings.html", {"rows": rows}, "meetings")
     judged = reading.split(reading.current.filter("is_primary"), "school_id", "benchmark_window")
+    reported = curriculum.reports(reading)
     trail = [("Meeting sheets", INDEX)]
     for school in schools:
         for window, before in zip(windows, (None, *windows), strict=False):
-            sheet = _sheet(_Meeting(reading, judged, school, window, before))
-            title = f"{school}: {window} meeting"
+            sheet = _sheet(_Meeting(reading, judged, reported, school, window, before))
+            title = f"{reading.school(school)}: {window} meeting"
             yield Page(meeting_path(school, window), title, "meeting.html", sheet, "meetings", trail)
 
 
@@ -56,6 +60,7 @@ class _Meeting:
     reading: Reading
     judged: Mapping[tuple[object, ...], pl.DataFrame]
     """Classes by school and window, each in the measure that decides in its grade."""
+    reported: curriculum.Reports
     school: str
     window: str
     before: str | None
@@ -90,7 +95,8 @@ def _sheet(meeting: _Meeting) -> Record:
     offered = proposals(reading, school, window)
     differs = meeting.rows("marts.tier_reconciliation").height
     return {
-        "school": school,
+        "school_id": school,
+        "school": reading.school(school),
         "window": window,
         "before": meeting.before,
         "school_page": school_path(school),
@@ -102,6 +108,8 @@ def _sheet(meeting: _Meeting) -> Record:
             ("Classes", _moved(meeting)),
         ],
         "classes": [_class(row) for row in flags.head(MOST_CLASSES).iter_rows(named=True)],
+        "measures": [measure_name(each) for each in flags["measure"].unique().sort()],
+        "curriculum": curriculum.told(meeting.reported, flags),
         "more_classes": _by_grade(flags.slice(MOST_CLASSES)),
         "thin": _by_grade(thin),
         "cycles": cycles,
@@ -137,12 +145,13 @@ def _tiers(placed: pl.DataFrame) -> str:
         none=tier.is_null().sum(),
         stale=pl.col("is_stale").sum(),
     ).row(0, named=True)
-    said = [
+    moved = [
         f"{number(counts['more'])} recommended more support",
         f"{number(counts['less'])} less",
         f"{number(counts['same'])} the same",
-        f"{number(counts['new'])} placed for the first time",
     ]
+    compared = moved if counts["more"] + counts["less"] + counts["same"] else []
+    said = [*compared, f"{number(counts['new'])} placed for the first time"]
     rest = [f"{counted(counts['none'], 'student')} without a tier"] if counts["none"] else []
     rest += [f"{counted(counts['stale'], 'tier')} carried forward without a new test"] if counts["stale"] else []
     return f"{listed(said)}. {(listed(rest) + '.') if rest else ''}".strip()

@@ -85,7 +85,10 @@ class _Plane:
             parts.append(f'<path class="goal" d="M{LEFT} {y}H{WIDTH - RIGHT}"/>')
             parts.append(f'<text x="{WIDTH - RIGHT}" y="{y - 3:.1f}" text-anchor="end">goal {series.goal:g}</text>')
         if series.opened_on and series.ends_on and series.baseline is not None and series.goal is not None:
-            begin, end = self._point(series.opened_on, series.baseline), self._point(series.ends_on, series.goal)
+            # a series of other forms begins within the cycle, and its aim line with it
+            aim = series.aims[0] if series.aims else None
+            on, score = (series.opened_on, series.baseline) if aim is None else (series.days[0], aim)
+            begin, end = self._point(on, score), self._point(series.ends_on, series.goal)
             parts.append(f'<path class="aim" d="M{begin}L{end}"/>')
         points = [self._point(on, score) for on, score in zip(series.days, series.scores, strict=True)]
         if points:

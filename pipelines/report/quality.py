@@ -79,12 +79,17 @@ def _coverage(reading: Reading) -> list[Record]:
         .with_columns(share=pl.col("tested") / pl.col("enrolled"))
         .sort("school_id", GRADE_ORDER, nulls_last=True)
     )
+    in_order = {school: place for place, school in enumerate(reading.by_name(rows["school_id"].unique()))}
     found: dict[tuple[str, str | None], dict[str, Rate]] = {}
     for school, grade, window, enrolled, count, share in rows.rows():
         found.setdefault((school, grade), {})[window] = Rate(count, enrolled, share)
     return [
-        {"school": school, "grade": grade_name(grade), "rates": {window: str(rate) for window, rate in rates.items()}}
-        for (school, grade), rates in found.items()
+        {
+            "school": reading.school(school),
+            "grade": grade_name(grade),
+            "rates": {window: str(rate) for window, rate in rates.items()},
+        }
+        for (school, grade), rates in sorted(found.items(), key=lambda each: in_order[each[0][0]])
     ]
 
 
@@ -105,7 +110,7 @@ def _drift(reading: Reading) -> list[list[str]]:
     expected = expected_of(reading)
     return [
         [
-            f"{row['about']}{', ' + row['school_id'] if row['school_id'] else ''}",
+            f"{row['about']}{', ' + reading.school(row['school_id']) if row['school_id'] else ''}",
             rule_of(row["rule"])[1] or "the year",
             OBSERVED[rule_of(row["rule"])[0]](row["observed"]),
             expected[rule_of(row["rule"])[0]],

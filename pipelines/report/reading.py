@@ -1,7 +1,8 @@
 """What pages are made from: the published warehouse, one query per table and district, rows grouped per page."""
 
 import json
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import polars as pl
 
 from pipelines.report.names import Names
+from pipelines.report.words import school_name
 from schemas.contract import columns, table_name
 from schemas.marts import MARTS
 from schemas.projections import PROJECTIONS, IngestLedger, RejectedRow
@@ -16,6 +18,7 @@ from warehouse.home import Home
 from warehouse.publish import ask
 
 WINDOWS = ("fall", "winter", "spring")
+SHORTEST_KEY = 8
 WINDOW_ORDER = pl.col("benchmark_window").replace_strict(list(WINDOWS), [0, 1, 2], default=3, return_dtype=pl.Int8)
 GRADE_ORDER = pl.col("grade").replace({"PK": "-1", "K": "0", "KG": "0"}).cast(pl.Int16, strict=False)
 """Grades as numbers: kindergarten before grade 1; a grade that is no number comes last."""
@@ -121,9 +124,49 @@ class Reading:
 
     @cached_property
     def schools(self) -> list[str]:
-        """Schools of this school year, by id."""
+        """Schools of this school year, by name."""
         signals = self.table("marts.school_signal")["school_id"]
-        return sorted({*self.current["school_id"].unique(), *signals.unique()})
+        return self.by_name({*self.current["school_id"].unique(), *signals.unique()})
+
+    @cached_property
+    def _school_names(self) -> Mapping[str, str]:
+        """Names by id; of schools with one name each has its id beside it."""
+        named = self.table("projections.school").drop_nulls("school_name").select("school_id", "school_name")
+        names = {key: name.strip() for key, name in named.rows() if name.strip()}
+        shared = Counter(name.casefold() for name in names.values())
+        return {key: f"{name} ({key})" if shared[name.casefold()] > 1 else name for key, name in names.items()}
+
+    def school(self, school_id: str | None) -> str:
+        """A school as pages name it: `Cedar Elementary`, else `School ORG0004`."""
+        return self._school_names.get(school_id or "") or school_name(school_id)
+
+    def by_name(self, school_ids: Iterable[str]) -> list[str]:
+        """Ids of schools in the order of their names."""
+        return sorted(school_ids, key=lambda each: (self.school(each).casefold(), each))
+
+    @cached_property
+    def _key_length(self) -> int:
+        """The fewest characters, eight or more, that tell all students of the school year apart."""
+        tables = ("projections.class_membership", "projections.tier_placement", "projections.cycle_outcome")
+        keys = pl.concat([self.table(name)["subject_key"] for name in tables]).unique()
+        longest = keys.str.len_chars().max()
+        lengths = range(SHORTEST_KEY, longest if isinstance(longest, int) else SHORTEST_KEY)
+        return next((n for n in lengths if keys.str.head(n).n_unique() == len(keys)), len(lengths) + SHORTEST_KEY)
+
+    @cached_property
+    def _student_names(self) -> Mapping[str, str]:
+        """Names by key; of students with one name each has the beginning of the key beside it."""
+        names = self.names.students if self.names else {}
+        shared = Counter(names.values())
+        return {key: f"{name} ({key[: self._key_length]})" if shared[name] > 1 else name for key, name in names.items()}
+
+    def student(self, subject_key: str) -> str:
+        """A student as pages show one: the name where names are shown, else the beginning of the key."""
+        return self._student_names.get(subject_key) or subject_key[: self._key_length]
+
+    def keys(self, subject_keys: Iterable[str]) -> list[tuple[str, str]]:
+        """Every student once, as shown and with the whole key, in the order of a page that lists them."""
+        return sorted((self.student(key), key) for key in set(subject_keys))
 
     def split(self, rows: pl.DataFrame, *keys: str) -> dict[tuple[object, ...], pl.DataFrame]:
         """Rows of a table that was worked on, by key, each in the order of the table."""

@@ -5,10 +5,13 @@ from dataclasses import dataclass
 
 import polars as pl
 
+from pipelines.report import curriculum
+from pipelines.report.cycles import cycles_path, schools_with_cycles
+from pipelines.report.meetings import meeting_path
 from pipelines.report.page import Page, class_path, school_path
 from pipelines.report.rates import Scale, coverage, need, rate, with_rate
 from pipelines.report.reading import WINDOW_ORDER, Reading, Record
-from pipelines.report.words import LEVELS, Rate, counted, grade_name, listed, measure_name, percent, school_name
+from pipelines.report.words import LEVELS, Rate, counted, grade_name, listed, measure_name, percent
 
 TRAIL = [("Overview", "index.html"), ("Schools", "schools/index.html")]
 UNSERVED_OVER, DELIVERY_UNDER, OVERDUE_OVER = 0.20, 0.80, 0.20
@@ -19,19 +22,26 @@ Tables = Mapping[tuple[object, ...], pl.DataFrame]
 def pages(reading: Reading) -> Iterator[Page]:
     """One page per school."""
     flags = reading.split(reading.current.filter("is_primary"), "school_id")
-    moves = _moves(reading)
+    moves, with_cycles = _moves(reading), set(schools_with_cycles(reading))
+    reported = curriculum.reports(reading)
     for school_id in reading.schools:
         mine = flags.get((school_id,), reading.current.clear())
         windows = [_window(rows) for rows in reading.split(mine, "benchmark_window").values()]
+        signals = reading.of("marts.school_signal", school_id=school_id)
         context = {
             "school_id": school_id,
+            "cycles_page": cycles_path(school_id) if school_id in with_cycles else None,
+            "sheets": [
+                (window, meeting_path(school_id, window)) for window in signals.sort(WINDOW_ORDER)["benchmark_window"]
+            ],
             "lead": _lead(windows),
             "windows": windows[::-1],
+            "curriculum": curriculum.by_grade(reported, _latest(mine)),
             "moves": [_matrix(*pair, rows) for pair, rows in _pairs(moves, school_id)],
-            "signals": _signals(reading.of("marts.school_signal", school_id=school_id)),
+            "signals": _signals(signals),
             "cycles": _cycles(reading.of("marts.cycle_summary", school_id=school_id)),
         }
-        yield Page(school_path(school_id), school_name(school_id), "school.html", context, "schools", TRAIL)
+        yield Page(school_path(school_id), reading.school(school_id), "school.html", context, "schools", TRAIL)
 
 
 @dataclass(frozen=True)
@@ -57,6 +67,11 @@ class WindowRows:
     grades: Sequence[GradeRows]
     summary: str
     is_entering: bool
+
+
+def _latest(rows: pl.DataFrame) -> pl.DataFrame:
+    """The classes of the last window in which the school has any."""
+    return rows.filter(pl.col("benchmark_window") == rows["benchmark_window"].last()) if rows.height else rows
 
 
 _GRADE_LEVELS = ("SYSTEM", "SYSTEM+CLASSROOM", "SYSTEM_DATA")
@@ -129,7 +144,7 @@ def _lead(windows: Sequence[WindowRows]) -> str:
     if grades:
         said.append(f"{listed(grades)} as a whole {'is' if len(grades) == 1 else 'are'} read as a system matter.")
     if classes:
-        said.append(f"{listed(classes)} {'stands' if len(classes) == 1 else 'stand'} out as a classroom matter.")
+        said.append(f"{'; '.join(classes)}: {'this class stands' if len(classes) == 1 else 'these classes stand'} out.")
     if not grades and not classes:
         said.append("no grade and no class stands out.")
     return " ".join(said)
@@ -240,7 +255,7 @@ def _cycles(rows: pl.DataFrame) -> list[Record]:
     """Delivery and outcomes by intervention, by name."""
     return [
         {
-            "intervention": row["intervention"] or "Not named",
+            "intervention": (row["intervention"] or "Not named").replace("_", " "),
             "cycles": row["cycles"],
             "open": row["open_cycles"],
             "overdue": row["overdue_cycles"],

@@ -12,11 +12,13 @@ from importlib.resources import files
 from pathlib import Path
 
 import jinja2
+from filelock import FileLock
 
 from pipelines.report import checks, classroom, cycles, district, meetings, method, quality, school, words
 from pipelines.report.names import read_names
 from pipelines.report.page import SECTIONS, Page
 from pipelines.report.reading import NothingToReport, Reading, years_of
+from pipelines.report.swap import restore, take_place
 from warehouse.home import Home
 
 PAGES: tuple[Callable[[Reading], Iterable[Page]], ...] = (
@@ -174,13 +176,13 @@ def _links_from(path: str) -> Callable[[str], str]:
 
 @contextmanager
 def _in_place_of(target: Path, modes: tuple[int, int]) -> Iterator[Callable[[str, str], int]]:
-    """A function that writes a page into a new folder, which takes the target's place at the end, or leaves nothing."""
+    """A function that writes a page into a new folder, which takes the target's place at the end, or leaves nothing.
+
+    Two reports of one district wait for each other. What one that was killed left behind is removed by the next.
+    """
     for_folders, for_files = modes
     target.parent.mkdir(parents=True, exist_ok=True, mode=0o750)
-    made = target.with_name(f".{target.name}.{os.getpid()}.building")
-    before = target.with_name(f".{target.name}.{os.getpid()}.before")
-    made.mkdir(mode=for_folders)
-    made.chmod(for_folders)
+    made = target.with_name(f".{target.name}.building")
 
     def write(path: str, text: str) -> int:
         file = made / path
@@ -192,11 +194,13 @@ def _in_place_of(target: Path, modes: tuple[int, int]) -> Iterator[Callable[[str
             stream.write(content)
         return len(content)
 
-    try:
-        yield write
-        if target.exists():
-            target.rename(before)
-        made.rename(target)
-    finally:
+    with FileLock(target.with_name(f".{target.name}.lock"), mode=0o640):
+        restore(target)
         shutil.rmtree(made, ignore_errors=True)
-        shutil.rmtree(before, ignore_errors=True)
+        made.mkdir(mode=for_folders)
+        made.chmod(for_folders)
+        try:
+            yield write
+            take_place(made, target)
+        finally:
+            shutil.rmtree(made, ignore_errors=True)

@@ -229,7 +229,7 @@ TERMS: Mapping[str, tuple[str, str]] = {
     ),
     "attention": (
         "Attention",
-        "`Look` where one window finds something; `recommended action` only where it persists or is severe.",
+        "Look: one window finds something. Recommended action: only where it persists or is severe.",
     ),
     "persistent": ("Persistent", "Found in this window and in the one before."),
     "guidance-band": ("Guidance band", "The raw share against Colorado's 10 and 20 % of a class."),
