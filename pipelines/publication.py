@@ -117,7 +117,7 @@ def _known(home: Home, as_of: datetime | None, folder: Path) -> tuple[Found, pl.
         refresh(log, stored, {each: home.policy(each) for each in districts}, as_of=as_of)
     tables: Found = {contract: stored.read(contract, districts).collect() for contract in READS}
     descriptions = current_facts(log, districts, ledger, ("description",))["description"]
-    return tables, descriptions, as_of or ledger.select(pl.col("recorded_at").max()).item()
+    return tables, descriptions, as_of or ledger["recorded_at"].to_list()[-1]
 
 
 def _window(home: Home, asked: Asked, placements: pl.DataFrame, moment: datetime) -> tuple[str, str]:
@@ -192,7 +192,7 @@ def _require_worth(cells: pl.DataFrame, before: pl.DataFrame, rule: Rule) -> Non
     finest = (pl.col("school_id") != ALL) & (pl.col("grade") != ALL)
     changed = (pl.col("now").fill_null(0) - pl.col("then").fill_null(0)).abs()
     moved = both.filter(finest).group_by("statistic", "category").agg(changed.sum())
-    touched = -(-int(moved.select(pl.nth(2).max()).item() or 0) // 2) if moved.height else 0
+    touched = -(-max(moved.to_series(2).to_list(), default=0) // 2)
     if touched < rule.min_n:
         raise PublicationRefused(
             f"What changed may touch fewer than {rule.min_n} students, and the difference to what is public would show"

@@ -5,13 +5,16 @@ import shutil
 import stat
 from pathlib import Path
 
+import dagster as dg
 import polars as pl
 import pytest
 from typer.testing import CliRunner
 
 from pipelines import publication as publishing
 from pipelines.cli import app
+from pipelines.definitions import defs
 from pipelines.publication import Asked, NothingToPublish, PublicationRefused, publish_state
+from pipelines.publication_asset import PUBLISH_STATE
 from pipelines.published_audit import UnreadableSet, audit_files
 from pipelines.simulate import simulate
 from pipelines.work import Work
@@ -250,3 +253,27 @@ def test_the_recoverable_cells_of_a_published_file_are_found(tmp_path: Path):
     assert alone.height
     assert set(found.select(*place, "Grade").unique().rows()) >= set(alone.select(*place, "Grade").rows())
     assert found.height >= 4 * alone.height
+
+
+def materialize(home: Home, instance: dg.DagsterInstance) -> dg.ExecuteInProcessResult:
+    job = defs.resolve_job_def(PUBLISH_STATE.name)
+    return job.execute_in_process(instance=instance, resources={"work": Work(home)}, raise_on_error=False)
+
+
+def test_the_asset_publishes_once_and_then_has_nothing_to_do(home: Home, monkeypatch: pytest.MonkeyPatch):
+    with dg.DagsterInstance.ephemeral() as instance:
+        first = materialize(home, instance)
+        assert first.success and [each.passed for each in first.get_asset_check_evaluations()] == [True]
+        again = materialize(home, instance)
+        assert again.success and not again.asset_materializations_for_node("publish_state")
+    assert [path.name for path in (home.reports / "state").iterdir()] == ["2026-spring-bands"]
+
+
+def test_the_asset_fails_with_its_audit(home: Home, monkeypatch: pytest.MonkeyPatch):
+    def refuse(*_, **__):
+        raise PublicationRefused("The audit did not pass.")
+
+    monkeypatch.setattr(publishing, "publish_state", refuse)
+    with dg.DagsterInstance.ephemeral() as instance:
+        result = materialize(home, instance)
+    assert not result.success and [each.passed for each in result.get_asset_check_evaluations()] == [False]
