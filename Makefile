@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 N ?= 100000
 
-.PHONY: demo test lint types imports unit slow bench bench-classes validation docs ui clean
+.PHONY: demo test lint types imports unit slow bench bench-classes bench-questions validation docs site ui clean
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -31,17 +31,27 @@ imports: $(VENV)/.installed
 unit: $(VENV)/.installed
 	POLARS_MAX_THREADS=1 OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadscope --no-loadscope-reorder
 
+# What takes long, and every example of the properties that `make test` tries a share of (tests/examples.py).
 slow: $(VENV)/.installed
-	$(BIN)/pytest -m slow
+	EXAMPLES=all POLARS_MAX_THREADS=1 OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadscope --no-loadscope-reorder \
+		-m 'slow or hypothesis'
 
 docs: $(VENV)/.installed
 	$(BIN)/python -m schemas.dictionary
+
+# The documentation as a site in build/site; a dead link or a page nobody leads to stops it.
+site: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,docs]'
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict --config-file docs/site/mkdocs.yml
 
 bench: bench-classes
 	$(BIN)/python -m benchmarks.load --students $(N)
 
 bench-classes: $(VENV)/.installed
 	$(BIN)/python -m benchmarks.classes
+
+bench-questions: $(VENV)/.installed
+	$(BIN)/python -m benchmarks.questions
 
 # The study's data are an extra: everything else works without them.
 validation: $(VENV)/.installed

@@ -5,14 +5,16 @@ comes after an output that is missing.
 """
 
 import hashlib
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from datetime import UTC, datetime
 
 import dagster as dg
 import polars as pl
 
+from pipelines.alerts import AlertNotSent, UnusableAlerts, alert, failing, settings
 from pipelines.checks import CHECKS, LEDGER, balances, by_check, check_results, waiting
 from pipelines.contracts import MADE_FROM, SPECS, STAGES, WAREHOUSE
-from pipelines.partitions import DISTRICTS, districts_of
+from pipelines.partitions import DISTRICTS, STATE, districts_of
 from pipelines.work import Outcome, Work, told
 from schemas.policy import UnreadablePolicy
 from schemas.projections import QualityResult
@@ -22,10 +24,9 @@ from warehouse.log import Log
 from warehouse.projections import Projections
 from warehouse.publish import rows_by_district
 
+RETRIES = dg.RetryPolicy(max_retries=2, delay=10, backoff=dg.Backoff.EXPONENTIAL)
 Parts = Mapping[str, tuple[int, str]]
 """Rows and version of a table's content, by district."""
-STATE = "tierline/outcome"
-"""Run tag: done, partial or failed."""
 
 
 @dg.multi_asset(
@@ -34,7 +35,7 @@ STATE = "tierline/outcome"
     check_specs=CHECKS,
     can_subset=True,
     backfill_policy=dg.BackfillPolicy.single_run(),
-    retry_policy=dg.RetryPolicy(max_retries=2, delay=10, backoff=dg.Backoff.EXPONENTIAL),
+    retry_policy=RETRIES,
     partitions_def=DISTRICTS,
 )
 def bring_up_to_date(context: dg.AssetExecutionContext, work: dg.ResourceParam[Work]) -> Iterator[dg.AssetCheckResult]:
@@ -48,18 +49,29 @@ def bring_up_to_date(context: dg.AssetExecutionContext, work: dg.ResourceParam[W
             context.log_event(materialization)
         if not selected:
             outcome.suspect = work.look_at_warehouse()
-        results = list(check_results(current_results(work.home, outcome), checks))
+        current = current_results(work.home, outcome)
+        results = list(check_results(current, checks, work.home.reports))
     yield from results
     for district, rules in outcome.held.items():
         context.log.warning(f"{district}: held by {', '.join(rules)}")
     if selected:
         context.instance.add_run_tags(context.run_id, {STATE: state(outcome)})
+        if not (outcome.failed and outcome.transient and context.retry_number < RETRIES.max_retries):
+            tell(work.home, list(current.values()), outcome, context.log.warning)
     if outcome.failed:
         why = "\n".join(f"{district}: {message}" for district, message in sorted(outcome.failed.items()))
         raise dg.Failure(
             f"{len(outcome.failed)} of {len(districts)} districts were not brought up to date.\n{why}",
             allow_retries=outcome.transient,
         )
+
+
+def tell(home: Home, results: Sequence[pl.DataFrame], outcome: Outcome, warn: Callable[[str], None]) -> None:
+    """Alert whoever the settings name. That they cannot be reached is no fault of the run."""
+    try:
+        alert(home, failing(results, outcome), outcome.districts, settings(), datetime.now(UTC))
+    except (AlertNotSent, UnusableAlerts) as error:
+        warn(str(error))
 
 
 def state(outcome: Outcome) -> str:

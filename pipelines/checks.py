@@ -4,6 +4,7 @@ Results are rows first; here they are only counted. A school is not named, and n
 """
 
 from collections.abc import Collection, Iterator
+from pathlib import Path
 
 import dagster as dg
 import polars as pl
@@ -109,15 +110,15 @@ def by_check(quality: pl.DataFrame) -> dict[tuple[str, str], pl.DataFrame]:
 
 
 def check_results(
-    found: dict[tuple[str, str], pl.DataFrame], selected: Collection[tuple[str, str]]
+    found: dict[tuple[str, str], pl.DataFrame], selected: Collection[tuple[str, str]], reports: Path
 ) -> Iterator[dg.AssetCheckResult]:
-    """One result per check that had something to look at."""
+    """One result per check that had something to look at; it names the page, below ``reports``, that explains it."""
     for (asset, check), rows in sorted(found.items(), key=lambda each: each[0]):
         if (asset, check) in selected and rows.height:
-            yield check_result(asset, check, rows)
+            yield check_result(asset, check, rows, reports)
 
 
-def check_result(asset: str, check: str, rows: pl.DataFrame) -> dg.AssetCheckResult:
+def check_result(asset: str, check: str, rows: pl.DataFrame, reports: Path) -> dg.AssetCheckResult:
     """Counts of what failed, by district, year and rule. A failure that holds nothing is a warning."""
     failed = rows.filter(~pl.col("is_passed"))
     listed = (
@@ -142,9 +143,16 @@ def check_result(asset: str, check: str, rows: pl.DataFrame) -> dg.AssetCheckRes
         metadata={
             "results": rows.height,
             "failed": failed.height,
+            "page": dg.MetadataValue.path(str(_page(rows, reports))),
             **({"what_failed": _listed(listed)} if listed.height else {}),
         },
     )
+
+
+def _page(rows: pl.DataFrame, reports: Path) -> Path:
+    """The checks page of the one district that was looked at, else the folder of all reports."""
+    districts = rows["district_id"].drop_nulls().unique()
+    return reports / districts.item() / "checks.html" if districts.len() == 1 else reports
 
 
 def _listed(rows: pl.DataFrame) -> dg.TableMetadataValue:

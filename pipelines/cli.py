@@ -2,10 +2,11 @@
 
 import os
 import sys
+from collections.abc import Callable
 from datetime import UTC, datetime, time
 from pathlib import Path
 from traceback import extract_tb
-from typing import Annotated, NoReturn
+from typing import Annotated, Any, Literal, NoReturn
 
 import typer
 
@@ -13,8 +14,10 @@ from pipelines.terminal import (
     console_of,
     print_json,
     progress,
+    show_changes,
     show_fields,
     show_flags,
+    show_recognised,
     show_section,
     show_table,
     text_of,
@@ -33,12 +36,17 @@ app = typer.Typer(
 )
 explain_app = typer.Typer(no_args_is_help=True, help="The chain from a decision back to file and line.")
 app.add_typer(explain_app, name="explain")
+student_app = typer.Typer(
+    no_args_is_help=True, help="State that two keys are one student, or that facts are another's."
+)
+app.add_typer(student_app, name="student")
 
 HomeOption = Annotated[
     Path, typer.Option("--home", envvar="TIERLINE_HOME", help="Folder of the agency's data.", show_default="./data")
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for a script.")]
 DEFAULT_HOME = Path("data")
+NOTEBOOK = Path(__file__).with_name("notebook.py")
 
 
 def _complete_district(context: typer.Context, incomplete: str) -> list[str]:
@@ -55,6 +63,11 @@ WindowOption = Annotated[
     typer.Option("--window", help="Only fall, winter or spring.", autocompletion=lambda: ["fall", "winter", "spring"]),
 ]
 MeasureOption = Annotated[str | None, typer.Option("--measure", help="Only this measure, such as map_growth_math.")]
+ByOption = Annotated[
+    Literal["recorded", "received"],
+    typer.Option("--by", help="received: a backfilled file counts from the day it was declared received."),
+]
+ReasonOption = Annotated[str, typer.Option("--reason", help="Why, in words; kept with the notes alone.")]
 YearOption = Annotated[str | None, typer.Option("--school-year", help="Only this school year, by its ending year.")]
 
 
@@ -138,11 +151,14 @@ def run(
         str | None, typer.Option(help="Rebuild what was known then: a day or a UTC time. Needs --out.")
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Where a rebuild of the past goes.")] = None,
+    by: ByOption = "recorded",
     as_json: JsonOption = False,
 ) -> None:
     """Load what landed and materialise what changed."""
     if (as_of is None) != (out is None):
         fail("--as-of and --out go together: a day in the past is rebuilt beside the present, never over it.")
+    if by == "received" and as_of is None:
+        fail("--by received goes with --as-of: it says since when a file counts as known.")
     moment = None if as_of is None else _moment(as_of)
     if school_year is not None and not (len(school_year) == len("2026") and school_year.isdigit()):
         fail(f"--school-year {school_year}: write the year in which it ends, such as 2026 for 2025-26.")
@@ -154,7 +170,7 @@ def run(
     place.make()
     with progress(quiet=as_json) as say:
         if moment is not None and out is not None:
-            outcome = rebuild_as_of(place, districts, moment, out, progress=say)
+            outcome = rebuild_as_of(place, districts, moment, out, by=by, progress=say)
         else:
             outcome = run_graph(place, districts, school_year=school_year, progress=say)
     if as_json:
@@ -162,6 +178,39 @@ def run(
     else:
         show_fields(outcome.summary())
     raise typer.Exit(outcome.exit_code)
+
+
+@app.command()
+def diff(
+    earlier: Annotated[str, typer.Argument(help="A day (its end) or a UTC time.")],
+    later: Annotated[str, typer.Argument(help="A later day or time.")],
+    home: HomeOption = DEFAULT_HOME,
+    district: DistrictOption = None,
+    by: ByOption = "recorded",
+    as_json: JsonOption = False,
+) -> None:
+    """Which flags, tiers and outcomes are others at the later time, and through which files. Keys and counts only."""
+    times = _moment(earlier, "The earlier time"), _moment(later, "The later time")
+    if times[0] >= times[1]:
+        fail(f"{earlier} is not before {later}. Write the earlier time first.")
+    place = Home(home)
+    districts = _districts(place, district)
+
+    from pipelines.differences import differences
+    from pipelines.runs import policies_of
+    from warehouse.log import Log
+
+    policies = policies_of(place)
+    unusable = sorted(set(districts) - set(policies))
+    if unusable:
+        fail(f"The policy of {', '.join(unusable)} cannot be used. `tierline status` says why.", BLOCKED)
+    with progress(quiet=as_json) as say:
+        changes = differences(Log(place), policies, districts, times, by=by, progress=say)
+    if as_json:
+        print_json({"from": times[0], "to": times[1], "changes": changes})
+    else:
+        show_changes(changes)
+    raise typer.Exit(DONE if changes else NOTHING)
 
 
 @app.command()
@@ -196,30 +245,58 @@ def status(home: HomeOption = DEFAULT_HOME, district: DistrictOption = None, as_
 def show_layouts(
     file: Annotated[Path | None, typer.Argument(help="A file to recognise.", exists=True, dir_okay=False)] = None,
     home: HomeOption = DEFAULT_HOME,
+    district: Annotated[
+        str | None,
+        typer.Option("--district", "-d", help="Whose roster to try it with.", autocompletion=_complete_district),
+    ] = None,
+    layout: Annotated[str | None, typer.Option(help="The layout meant, where several are as near.")] = None,
+    alias: Annotated[
+        list[str] | None, typer.Option(help='Which header a column has now: --alias score="Scale Score".')
+    ] = None,
+    write: Annotated[bool, typer.Option("--write", help="Write the proposed alias file into the home.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """The known layouts; for a file: which one it is, what is renamed, missing or new."""
-    from pipelines.status import known_layouts, layouts_of
+    """The known layouts; for a file: which one it is, what is renamed, missing or new, and how it would load.
 
+    Shows names of headers and counts, never a cell. Nothing is loaded.
+    """
     if file is None:
+        from pipelines.status import known_layouts
+
         rows = known_layouts()
         if as_json:
             print_json(rows)
         else:
             show_table([list(row.values()) for row in rows], ["layout", "what it is", "event types"])
         return
-    found = layouts_of(Home(home), file)
+
+    from pipelines.aliases import Asked, look_at, write_aliases
+
+    named = tuple(_named(each) for each in alias or ())
+    place = Home(home)
+    if district is not None:
+        _districts(place, [district])
+    looked, told = look_at(place, file, Asked(district, layout, named))
     if as_json:
-        print_json(found)
+        written = write_aliases(place, looked) if write else []
+        print_json([each | {"is_written": str(each["alias_file"]) in written} for each in told])
     else:
-        console = console_of()
-        for number, each in enumerate(found):
+        for number, each in enumerate(told):
             if number:
-                console.print()
-            for name, value in each.items():
-                if value:
-                    console.print(f"{name:<10} {text_of(value)}", markup=False, soft_wrap=True)
-    raise typer.Exit(DONE if all(each["layout"] for each in found) else NOTHING)
+                console_of().print()
+            show_recognised(each)
+        written = write_aliases(place, looked) if write else []
+        for name in written:
+            console_of().print(f"Written: {name}. The next run reads the file with it.", markup=False, soft_wrap=True)
+    known = all(each["layout"] or str(each["alias_file"]) in written for each in told)
+    raise typer.Exit(DONE if known else NOTHING)
+
+
+def _named(text: str) -> tuple[str, str]:
+    column, equals, header = text.partition("=")
+    if not equals or not column.strip() or not header.strip():
+        fail(f'--alias {text}: write a column and its header, such as --alias score="Scale Score".')
+    return column.strip(), header.strip()
 
 
 @app.command("simulate")
@@ -264,6 +341,95 @@ def verify(home: HomeOption = DEFAULT_HOME, district: DistrictOption = None, as_
     raise typer.Exit(DONE if all(each["is_passed"] for each in results) else BLOCKED)
 
 
+@app.command("export")
+def export_command(
+    out: Annotated[Path, typer.Option(help="Folder to write to; made where it is missing.")],
+    form: Annotated[
+        Literal["parquet", "arrow", "csv"], typer.Option("--format", help="Kind of files; arrow is Arrow IPC.")
+    ] = "parquet",
+    table: Annotated[list[str] | None, typer.Option("--table", help="Only these, such as marts.tier_summary.")] = None,
+    home: HomeOption = DEFAULT_HOME,
+    district: DistrictOption = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace files that are already there.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Tables and answers of the warehouse as Parquet, Arrow or CSV, one file each."""
+    place = Home(home)
+    _districts(place, district)
+
+    from warehouse.export import export
+    from warehouse.publish import EDUCATION_RECORD
+
+    with progress(quiet=as_json) as say:
+        say("Exporting")
+        rows = export(place.warehouse, out, form=form, tables=table or (), districts=district or (), force=force)
+    if as_json:
+        print_json([{"file": str(path), "rows": count} for path, count in rows.items()])
+        return
+    show_table([[str(path), count] for path, count in rows.items()], ["file", "rows"])
+    console_of().print(f"Of each: {EDUCATION_RECORD[0].lower()}{EDUCATION_RECORD[1:]}", markup=False)
+
+
+@app.command()
+def report(
+    home: HomeOption = DEFAULT_HOME,
+    district: DistrictOption = None,
+    school_year: YearOption = None,
+    with_names: Annotated[
+        bool, typer.Option("--with-names", help="Show names, for a person who has the vault; a folder of its own.")
+    ] = False,
+    out: Annotated[Path | None, typer.Option(help="Folder for the sites; reports/ of the home if absent.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Make the report of each district: pages to open in a browser, from disk."""
+    place = Home(home)
+    districts = _districts(place, district)
+
+    from pipelines.report.reading import NothingToReport
+    from pipelines.report.site import build_report
+
+    built, missing = [], []
+    with progress(quiet=as_json) as say:
+        for each in districts:
+            say(f"Report of {each}")
+            try:
+                built.append(build_report(place, each, school_year, with_names=with_names, out=out))
+            except NothingToReport as error:
+                missing.append(str(error))
+    if not built:
+        fail("\n".join(missing), NOTHING)
+    if as_json:
+        print_json([{"folder": str(site.folder), "pages": site.pages, "bytes": site.bytes} for site in built])
+        return
+    for site in built:
+        console_of().print(f"{site.pages} pages: {site.folder / 'index.html'}", markup=False, soft_wrap=True)
+    for message in missing:
+        console_of(stderr=True).print(message, markup=False, soft_wrap=True)
+
+
+@app.command()
+def alerts(
+    test: Annotated[bool, typer.Option("--test", help="Send a message now.")] = False, as_json: JsonOption = False
+) -> None:
+    """Where alerts go, as the environment says; a run tells there what fails or waits for a person."""
+    from pipelines.alerts import EMAIL, LEVEL, WEBHOOK, UnusableAlerts, send, settings
+
+    try:
+        wanted = settings()
+    except UnusableAlerts as error:
+        fail(str(error))
+    if test and wanted.channels:
+        send(wanted, "Tierline: a test", "Alerts arrive here.")
+    told = {"channels": wanted.channels, "level": wanted.level, "is_sent": test and bool(wanted.channels)}
+    if as_json:
+        print_json(told)
+    elif wanted.channels:
+        show_fields(told)
+    else:
+        console_of().print(f"No alert is set up. Set {WEBHOOK} or {EMAIL}; {LEVEL}=any adds warnings.", markup=False)
+    raise typer.Exit(DONE if wanted.channels else NOTHING)
+
+
 @app.command()
 def ui(home: HomeOption = DEFAULT_HOME, port: Annotated[int, typer.Option(min=1, max=65535)] = 3000) -> None:
     """The Dagster UI on 127.0.0.1, with the sensor and the schedule ready to be switched on."""
@@ -287,6 +453,24 @@ def ui(home: HomeOption = DEFAULT_HOME, port: Annotated[int, typer.Option(min=1,
         str(port),
     ]
     os.execv(sys.executable, command)
+
+
+@app.command()
+def notebook(home: HomeOption = DEFAULT_HOME, port: Annotated[int, typer.Option(min=1, max=65535)] = 2718) -> None:
+    """A walk through the warehouse in a browser, on 127.0.0.1; needs the extra `notebook`."""
+    from importlib.util import find_spec
+
+    place = Home(home)
+    _districts(place, None)
+    if not place.warehouse.exists():
+        fail(f"There is no {place.warehouse.name} in {home} yet. `tierline run` publishes it.", NOTHING)
+    if find_spec("marimo") is None:
+        fail(f"The notebook needs marimo. Install it with: {sys.executable} -m pip install 'tierline[notebook]'")
+    os.environ["TIERLINE_HOME"] = str(place.root)
+    os.environ["MARIMO_SKIP_UPDATE_CHECK"] = "1"
+    # a token, because others on the machine may not read education records
+    options = ["--host", "127.0.0.1", "--port", str(port), "--token", "--include-code", "--no-sandbox"]
+    os.execv(sys.executable, [sys.executable, "-m", "marimo", "run", str(NOTEBOOK), *options])
 
 
 @explain_app.command("class")
@@ -323,6 +507,76 @@ def explain_cycle(cycle_id: str, home: HomeOption = DEFAULT_HOME, as_json: JsonO
     _explain("cycle", cycle_id, home, as_json, {})
 
 
+@student_app.command("merge")
+def student_merge(
+    one: str, other: str, reason: ReasonOption, home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False
+) -> None:
+    """Two subject keys are one student. The smaller key is shown from the next run on."""
+    from pipelines.corrections import merge
+
+    _state(home, lambda place: merge(place, one, other, reason), as_json)
+
+
+@student_app.command("unmerge")
+def student_unmerge(
+    one: str, other: str, reason: ReasonOption, home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False
+) -> None:
+    """Take the merge of two subject keys back: all is as it was before."""
+    from pipelines.corrections import unmerge
+
+    _state(home, lambda place: unmerge(place, one, other, reason), as_json)
+
+
+@student_app.command("split")
+def student_split(
+    here: Annotated[str, typer.Argument(metavar="FROM", help="Key under which the facts are shown.")],
+    there: Annotated[str, typer.Argument(metavar="TO", help="Key of the student whose they are, or new.")],
+    events: Annotated[list[str], typer.Argument(help="Event ids, as `tierline explain student` shows them.")],
+    reason: ReasonOption,
+    home: HomeOption = DEFAULT_HOME,
+    as_json: JsonOption = False,
+) -> None:
+    """These facts are another student's. Splitting them back undoes it."""
+    from pipelines.corrections import split
+
+    _state(home, lambda place: split(place, here, there, events, reason), as_json)
+
+
+@app.command()
+def retract(
+    event: Annotated[str, typer.Argument(help="Event id: that version. Natural key: the fact, in all its versions.")],
+    reason: Annotated[str, typer.Option("--reason", help="A code of the list that a wrong one shows.")],
+    note: Annotated[str | None, typer.Option("--note", help="Why, in words; kept with the notes alone.")] = None,
+    undo: Annotated[bool, typer.Option("--undo", help="Take the retraction back.")] = False,
+    home: HomeOption = DEFAULT_HOME,
+    as_json: JsonOption = False,
+) -> None:
+    """Take an event back: the version of the fact before it stands again."""
+    from pipelines.corrections import retract as take_back
+
+    _state(home, lambda place: take_back(place, event, reason, note=note, undo=undo), as_json)
+
+
+def _state(home: Path, doing: Callable[[Home], dict[str, Any]], as_json: bool) -> None:
+    place = Home(home)
+    _districts(place, None)
+
+    from pipelines.corrections import NotPossible
+
+    try:
+        told = doing(place)
+    except NotPossible as error:
+        fail(str(error))
+    if as_json:
+        print_json(told)
+        return
+    conflicts = told.pop("conflicts", [])
+    show_fields(told)
+    if conflicts:
+        show_table([list(each.values()) for each in conflicts], [name.replace("_", " ") for name in conflicts[0]])
+    console_of().print("On record. `tierline run` brings the tables up to date.", markup=False)
+
+
 def _explain(kind: str, key: str, home: Path, as_json: bool, only: dict[str, str | None]) -> None:
     place = Home(home)
     _districts(place, None)
@@ -356,12 +610,12 @@ def _districts(home: Home, chosen: list[str] | None) -> list[str]:
     return sorted(chosen) if chosen else known
 
 
-def _moment(text: str) -> datetime:
+def _moment(text: str, what: str = "--as-of") -> datetime:
     """End of a day, or a time; UTC."""
     try:
         moment = datetime.fromisoformat(text)
     except ValueError:
-        fail(f"--as-of {text}: write a day such as 2026-10-31 or a UTC time such as 2026-10-31T06:00:00.")
+        fail(f"{what} {text}: write a day such as 2026-10-31 or a UTC time such as 2026-10-31T06:00:00.")
     if len(text) == len("2026-10-31"):
         moment = datetime.combine(moment.date(), time.max)
     return moment.replace(tzinfo=moment.tzinfo or UTC)

@@ -4,10 +4,11 @@ from collections.abc import Mapping, Sequence
 
 import polars as pl
 
-from schemas.contract import columns
+from schemas.contract import columns, empty
 from schemas.exports import layouts
 from schemas.policy import DistrictPolicy
 from schemas.projections import (
+    ClassContext,
     ClassDecision,
     ClassGrowth,
     ClassMembership,
@@ -17,10 +18,13 @@ from schemas.projections import (
     CycleOutcome,
     InterventionEffect,
     NeedLevel,
+    ProbeDay,
     Progress,
     Projection,
     Referral,
+    RegroupingProposal,
     ResponderRate,
+    School,
     SchoolSignal,
     ScreeningAccuracy,
     ScreeningResult,
@@ -30,6 +34,7 @@ from schemas.projections import (
 )
 from transforms.accuracy import screening_accuracy
 from transforms.classrooms import class_decisions
+from transforms.contexts import class_contexts
 from transforms.cuts import cut_scores
 from transforms.cycles import cycle_tables
 from transforms.effects import intervention_effects
@@ -38,11 +43,14 @@ from transforms.membership import class_memberships
 from transforms.persistence import persistence
 from transforms.placement import need_levels
 from transforms.policies import Span
+from transforms.regrouping import regrouping_proposals
 from transforms.responses import grades_of, responder_rates
+from transforms.schools import schools
 from transforms.screening import screening_results
 from transforms.signals import school_signals
 from transforms.stability import tier_stability
-from transforms.tiers import placement_inputs, referrals, tier_states
+from transforms.tier_inputs import placement_inputs, referrals
+from transforms.tiers import tier_states
 from transforms.topics import class_topics, with_topics
 from transforms.windows import WINDOW, window_rules
 
@@ -71,6 +79,11 @@ def compute(
     tables, findings = _by_policy(facts, plans)
     tables[TierPlacement] = tier_states(tables[TierPlacement], before)
     tables[TierStability] = tier_stability(tables[NeedLevel])
+    latest = {district: spans[-1].policy for district, spans in plans.items()}
+    tables[ClassContext] = class_contexts(facts, tables[ClassMembership], latest)
+    tables[RegroupingProposal] = regrouping_proposals(
+        tables[TierPlacement], tables[Cycle], tables[CycleOutcome], latest
+    )
     return tables, findings
 
 
@@ -95,19 +108,19 @@ def decide(
     facts: Mapping[str, pl.LazyFrame],
     quality: pl.DataFrame,
     plans: Plans,
-    earlier: pl.DataFrame | None = None,
 ) -> Tables:
     """Decisions come last: a school whose data failed is told so instead of being flagged.
+
+    Nothing of other districts and other school years is in them yet: ``pipelines.lending`` adds that.
 
     Args:
         tables: What ``compute`` made.
         facts: Current facts by family.
         quality: ``QualityResult`` rows.
         plans: Policies of each district.
-        earlier: ``ClassDecision`` rows of the two school years before.
     """
     decided = _decide(tables, facts, quality, plans)
-    return decided | {ClassDecision: persistence(decided[ClassDecision], earlier)}
+    return decided | {ClassDecision: persistence(decided[ClassDecision])}
 
 
 def _decide(tables: Tables, facts: Mapping[str, pl.LazyFrame], quality: pl.DataFrame, plans: Plans) -> Tables:
@@ -156,10 +169,10 @@ def _tables(facts: Mapping[str, pl.LazyFrame], policies: Mapping[str, DistrictPo
     richness = {layout.id: layout.richness for layout in layouts().values()}
     tests = screening_results(facts, policies, richness).collect()
     windows = window_rules(tests.lazy(), policies).collect()
-    memberships = class_memberships(facts, windows.lazy(), policies).collect()
+    memberships = class_memberships(facts, windows.lazy(), policies, tests.lazy()).collect()
     cuts = cut_scores(tests.lazy(), memberships.lazy(), windows.lazy(), policies).collect()
     needs = need_levels(tests.lazy(), memberships.lazy(), windows.lazy(), cuts.lazy(), facts, policies).collect()
-    cycles = cycle_tables(facts, policies, grades_of(memberships, needs))
+    cycles = cycle_tables(facts, policies, grades_of(memberships, needs), memberships)
     placements = placement_inputs(
         needs.lazy(),
         tests.lazy(),
@@ -179,8 +192,10 @@ def _tables(facts: Mapping[str, pl.LazyFrame], policies: Mapping[str, DistrictPo
         Cycle: cycles.cycle,
         CycleOutcome: cycles.cycle_outcome,
         Progress: cycles.progress,
+        ProbeDay: cycles.probe_day,
         TierPlacement: placements,
         Referral: referrals(facts).collect(),
+        School: schools(facts).collect(),
         ScreeningAccuracy: screening_accuracy(needs.lazy(), tests.lazy(), policies),
     }
     return tables, cycles.finding
@@ -188,6 +203,8 @@ def _tables(facts: Mapping[str, pl.LazyFrame], policies: Mapping[str, DistrictPo
 
 def _responses(tables: Tables, policies: Mapping[str, DistrictPolicy]) -> Tables:
     cycles, outcomes = tables[Cycle], tables[CycleOutcome]
+    if outcomes.is_empty():  # both are about those who were in a cycle
+        return {each: empty(each).drop("input_id") for each in (ResponderRate, InterventionEffect)}
     return {
         ResponderRate: responder_rates(cycles.lazy(), outcomes.lazy(), policies),
         InterventionEffect: intervention_effects(

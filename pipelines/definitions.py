@@ -3,14 +3,15 @@
 import dagster as dg
 
 from pipelines.assets import bring_up_to_date
+from pipelines.report.asset import REPORTS, make_report, nightly_reports
 from pipelines.resources import open_home
-from pipelines.sensors import EVERYTHING, landed_files, nightly
+from pipelines.sensors import EVERYTHING, broken_off, landed_files, nightly
 
 defs = dg.Definitions(
-    assets=[bring_up_to_date],
-    jobs=[EVERYTHING],
-    schedules=[nightly],
-    sensors=[landed_files],
+    assets=[bring_up_to_date, make_report],
+    jobs=[EVERYTHING, REPORTS],
+    schedules=[nightly, nightly_reports],
+    sensors=[landed_files, broken_off],
     resources={"work": open_home},
     executor=dg.in_process_executor,
 )

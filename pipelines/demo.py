@@ -42,7 +42,7 @@ def findings(warehouse: Path, home: Home) -> list[str]:
 
         files, rows, rejected, outside = one(
             "select count(*), sum(data_rows), sum(rejected), sum(out_of_scope)"
-            " from log.ingest_ledger where status = 'loaded' and layout <> 'policy'"
+            " from log.ingest_ledger where status = 'loaded' and layout not in ('policy', 'statement')"
         )
         (held,) = one("select count(*) from log.ingest_ledger where status = 'held'")
         tests, chosen = one("select count(*), count(*) filter (is_chosen) from projections.screening_result")
@@ -85,6 +85,7 @@ def findings(warehouse: Path, home: Home) -> list[str]:
         "",
         "Look further:",
         f"  tierline status{option}",
+        f"  tierline report{option}   # then open {at / 'reports' / 'd001' / 'index.html'}",
         f"  tierline explain class <class_id>{option}",
         f'  duckdb -readonly {at / "warehouse.duckdb"} "{FLAGGED}"',
         f"  tierline ui{option}",

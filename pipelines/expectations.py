@@ -4,7 +4,7 @@ Suites look at summaries (one row per school, measure and window), never at stud
 a row that fails, without its values; what comes back is `QualityResult` rows. Importing this module takes seconds.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
@@ -53,41 +53,41 @@ def plausible(
     One row per rule, district, school year and whatever the rule is about. A failure warns; it blocks where the
     district's policy lists the rule under `quality.blocking`.
     """
-    context = _context()
-    source = context.data_sources.add_pandas("delivery")
-    checked = [_judged(source, rule, frame, policies) for rule, frame in summaries(tables, ledger, policies).items()]
-    return pl.concat([pl.DataFrame(schema=RESULT_SCHEMA), *checked])
-
-
-def _judged(source: Any, rule: str, frame: pl.DataFrame, policies: Mapping[str, DistrictPolicy]) -> pl.DataFrame:
-    if frame.is_empty():
+    found = [
+        frame.with_columns(stage=pl.lit(RULES[name].stage), asked=pl.lit(name))
+        for name, frame in summaries(tables, ledger, policies).items()
+        if frame.height
+    ]
+    if not found:
         return pl.DataFrame(schema=RESULT_SCHEMA)
-    suite = gx.ExpectationSuite(rule, expectations=list(EXPECTED[rule]))
-    numbers = ["observed", "low", "high"]
-    seen = pd.DataFrame({name: frame[name].to_numpy() for name in numbers})
-    batch = (
-        source.add_dataframe_asset(rule)
-        .add_batch_definition_whole_dataframe("all")
-        .get_batch(batch_parameters={"dataframe": seen})
-    )
-    broken = {row for result in _results(batch, suite, ROWS_ONLY) for row in _failing_rows(result)}
-    blocking = [rule in policies[district].quality.blocking for district in frame["district_id"]]
-    return frame.select(
-        "district_id",
-        "school_year",
-        stage=pl.lit(RULES[rule].stage),
+    summary = pl.concat(found)
+    asked = summary.select("district_id", "asked").rows()
+    blocking = [name in policies[district].quality.blocking for district, name in asked]
+    failed = pl.int_range(pl.len()).is_in(_outside(summary))
+    return summary.select(
+        *("district_id", "school_year", "stage", "about", "school_id", "rule", "observed"),
         tool=pl.lit("great_expectations"),
-        about="about",
-        school_id="school_id",
-        rule=pl.col("rule"),
         is_blocking=pl.Series(blocking, dtype=pl.Boolean),
-        is_passed=~pl.int_range(pl.len()).is_in(sorted(broken)),
-        rows=pl.when(pl.int_range(pl.len()).is_in(sorted(broken))).then(pl.col("rows")).otherwise(0).cast(pl.Int64),
-        observed=pl.col("observed"),
+        is_passed=~failed,
+        rows=pl.when(failed).then("rows").otherwise(0).cast(pl.Int64),
     ).select(RESULT_COLUMNS)
 
 
-_WITHIN = (
+def _outside(summary: pl.DataFrame) -> list[int]:
+    """Numbers of the rows whose observed number lies outside its bounds: all rules in one pass."""
+    seen = pd.DataFrame({name: summary[name].to_numpy() for name in ("observed", "low", "high")})
+    batch = (
+        _context()
+        .data_sources.add_pandas("delivery")
+        .add_dataframe_asset("summaries")
+        .add_batch_definition_whole_dataframe("all")
+        .get_batch(batch_parameters={"dataframe": seen})
+    )
+    suite = gx.ExpectationSuite("delivery", expectations=list(WITHIN))
+    return sorted({row for result in _results(batch, suite, ROWS_ONLY) for row in _failing_rows(result)})
+
+
+WITHIN = (
     ExpectColumnPairValuesAToBeGreaterThanB(
         column_A="observed", column_B="low", or_equal=True, ignore_row_if="either_value_is_missing"
     ),
@@ -95,8 +95,7 @@ _WITHIN = (
         column_A="high", column_B="observed", or_equal=True, ignore_row_if="either_value_is_missing"
     ),
 )
-EXPECTED: dict[str, Sequence[Any]] = dict.fromkeys(RULES, _WITHIN)
-"""What is expected of each summary: the observed number lies between bounds that the district's policy gives."""
+"""What is expected of every summary: the observed number lies between bounds that the district's policy gives."""
 
 
 def published(warehouse: Path) -> pl.DataFrame:

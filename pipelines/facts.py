@@ -8,14 +8,27 @@ from schemas.contract import columns
 from schemas.events import ALL_YEARS, FAMILIES
 from schemas.exports import layouts
 from transforms.batches import LONGEST_ENROLMENT_YEARS
-from transforms.identity import winners
-from transforms.versions import standing
+from transforms.identity import People, people
+from transforms.rows import among, is_among, outside
+from transforms.versions import latest_stated, standing, unretracted
 from transforms.withdrawals import TEST, scope_of, withdrawn
 from warehouse.log import Log, loaded
 
 LISTED = ("roster", "listed")
 """Group kind and value by which a roster names its students."""
 PARTITION = ["district_id", "school_year"]
+LINK = (
+    "district_id",
+    "natural_key",
+    "content_hash",
+    "export_at",
+    "loser_key",
+    "winner_key",
+    "is_reversed",
+    "moved_key",
+    "to_key",
+)
+"""What of an ``IdentityEvent`` says who is one student."""
 _WHERE_FROM = ("event_id", "source_line", "reason", "schema_version")
 """Columns that no projection is computed from: of a hundred thousand students they take a quarter of a gigabyte."""
 
@@ -35,43 +48,54 @@ def current_facts(
     enrolment of theirs touches; ``year_starts`` is the first month of the school year by district, July if not named.
     """
     readings = loaded(ledger)
-    merges = log.events("identity", districts, readings).select("district_id", "loser_key", "winner_key").collect()
-    shown = winners(merges)
+    known = known_people(log, districts, readings)
     wanted = dict.fromkeys((*families, "description"))
-    tables = {family: _standing(log, family, districts, readings, shown) for family in wanted}
+    tables = {family: _standing(log, family, districts, readings, known) for family in wanted}
     listed = (
         tables["description"]
         .filter((pl.col("group_kind") == LISTED[0]) & (pl.col("group_value") == LISTED[1]))
         .select("district_id", "subject_key")
         .unique()
     )
+    if listed.height:
+        listed = pl.concat([listed, _named_by_people(known).join(listed, on="district_id", how="semi")]).unique()
     tables = {family: _listed_only(rows, listed) for family, rows in tables.items()}
     if "roster" in tables:
         tables["roster"] = _in_their_years(tables["roster"], year_starts or {}).drop("last_export_at")
     return {family: tables[family] for family in families}
 
 
-def _standing(
-    log: Log, family: str, districts: Sequence[str], readings: pl.DataFrame, shown: pl.DataFrame
-) -> pl.DataFrame:
+def known_people(log: Log, districts: Sequence[str], readings: pl.DataFrame) -> People:
+    """Who is one student, as these readings say."""
+    return people(log.events("identity", districts, readings).select(LINK).collect())
+
+
+def standing_retractions(log: Log, family: str, districts: Sequence[str], readings: pl.DataFrame) -> pl.DataFrame:
+    """Versions of a family's facts that were taken back and not given again: ``transforms.versions.unretracted``."""
+    stated = log.events("log", districts, readings).filter(pl.col("target_family") == family).collect()
+    return latest_stated(stated).filter(~pl.col("is_restored").fill_null(value=False))
+
+
+def _named_by_people(known: People) -> pl.DataFrame:
+    """Students to whom a person gave facts: they are known as well as those that a roster lists."""
+    return known.of(known.moved.select("district_id", "natural_key", subject_key="to_key")).select(
+        "district_id", "subject_key"
+    )
+
+
+def _standing(log: Log, family: str, districts: Sequence[str], readings: pl.DataFrame, known: People) -> pl.DataFrame:
     seen = log.sighted(family, districts, readings).collect()
     names = [name for name in columns(FAMILIES[family]) if name not in _WHERE_FROM]
     told = log.events(family, districts, readings).select(names).collect()
-    rows = _versions(seen, told)
+    rows = _versions(seen, told, standing_retractions(log, family, districts, readings))
     if family == "screening":
         extracts = log.extracts(districts, readings)
         if extracts[0].height:
             gone = withdrawn(_scoped(rows.filter(pl.col("layout").is_in(extracts[0]["layout"].implode()))), *extracts)
-            rows = rows.join(gone, on=TEST, how="anti")
+            rows = outside(rows, gone, TEST)
     if family != "roster":
         rows = rows.drop("last_export_at")
-    if shown.height:
-        rows = (
-            rows.join(shown, on=["district_id", "subject_key"], how="left")
-            .with_columns(subject_key=pl.coalesce("shown_key", "subject_key"))
-            .drop("shown_key")
-        )
-    return rows
+    return known.of(rows)
 
 
 def standing_tests(
@@ -84,7 +108,7 @@ def standing_tests(
     seen = log.sighted("screening", [district_id], readings).join(
         told.lazy().select("natural_key").unique(), on="natural_key", how="semi"
     )
-    return _scoped(_versions(seen.collect(), told))
+    return _scoped(_versions(seen.collect(), told, standing_retractions(log, "screening", [district_id], readings)))
 
 
 def _scoped(tests: pl.DataFrame) -> pl.DataFrame:
@@ -92,15 +116,20 @@ def _scoped(tests: pl.DataFrame) -> pl.DataFrame:
     return tests.select(*TEST, "subject_key", "layout", "school_id", "last_export_at", scope=scope_of(within))
 
 
-def _versions(seen: pl.DataFrame, told: pl.DataFrame) -> pl.DataFrame:
+def _versions(seen: pl.DataFrame, told: pl.DataFrame, retractions: pl.DataFrame) -> pl.DataFrame:
     """The version of each fact that stands, once for each school year, and the last export that showed it."""
     fact = ["district_id", "natural_key"]  # districts number their schools and classes alike
     again = seen.filter(pl.struct(fact).is_duplicated())
-    several = again.select(fact).unique()
+    touched = again.select(fact)
+    if retractions.height:
+        targets = retractions.select("district_id", natural_key="target_key")
+        again = unretracted(pl.concat([again, among(seen, targets, fact)]).unique(), retractions)
+        touched = pl.concat([touched, targets])
     stands = standing(again.lazy(), fact).collect()
     kept = [*told.columns, "last_export_at"]
-    once = told.join(several, on=fact, how="anti").with_columns(last_export_at="export_at")  # what was told stands
-    more = told.join(several, on=fact, how="semi").drop("export_at", "layout").join(stands, on=[*fact, "content_hash"])
+    is_again = is_among(told, touched, fact)
+    once = told.filter(~is_again).with_columns(last_export_at="export_at")  # what was told stands
+    more = told.filter(is_again).drop("export_at", "layout").join(stands, on=[*fact, "content_hash"])
     rows = pl.concat([once.select(kept), more.select(kept)])
     versions = [*fact, "school_year"]
     if rows.select(pl.struct(versions).is_duplicated().any()).item():
@@ -111,9 +140,9 @@ def _versions(seen: pl.DataFrame, told: pl.DataFrame) -> pl.DataFrame:
 def _listed_only(rows: pl.DataFrame, listed: pl.DataFrame) -> pl.DataFrame:
     if listed.is_empty():
         return rows
-    kept = rows.join(listed, on=["district_id", "subject_key"], how="semi")
+    is_listed = is_among(rows, listed, ["district_id", "subject_key"])
     without_roster = ~pl.col("district_id").is_in(listed["district_id"].unique().implode())
-    return pl.concat([kept, rows.filter(pl.col("subject_key").is_null() | without_roster)])
+    return rows.filter(is_listed | pl.col("subject_key").is_null() | without_roster)
 
 
 def _in_their_years(roster: pl.DataFrame, year_starts: Mapping[str, int]) -> pl.DataFrame:
@@ -230,3 +259,13 @@ def fingerprints(facts: Mapping[str, pl.DataFrame]) -> pl.DataFrame:
     ]
     schema = {"district_id": pl.String, "school_year": pl.String, "family": pl.String, "facts_hash": pl.String}
     return pl.concat([pl.DataFrame(schema=schema), *rows])
+
+
+def digests(rows: pl.DataFrame, by: Sequence[str], name: str) -> pl.DataFrame:
+    """Hash, as ``name``, of all that the rows of each group say; their order is not told."""
+    return (
+        rows.select(*by, said=pl.struct(pl.exclude(by)).struct.json_encode())
+        .sort("said")
+        .group_by(by)
+        .agg(pl.col("said").str.join("\n").chash.sha2_256().alias(name))  # type: ignore[attr-defined]
+    )

@@ -7,12 +7,13 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 
 import polars as pl
 
 from pipelines.reading import Aliases, HeldFile, KnownFile, Reader, know
-from pipelines.rules import policy_news, record_policy
+from pipelines.rules import aliases_on_record, policy_news, record_policy
 from schemas.exports import layouts
 from schemas.policy import DistrictPolicy, UnreadablePolicy
 from transforms.retention import past_retention
@@ -59,7 +60,7 @@ class LoadReport:
     removed_files: int = 0
     """Archived files that the policy no longer keeps."""
     rules: int = 0
-    """Policies and calendars that are new on record."""
+    """Policies, calendars and aliases that are new on record."""
 
     def files(self, status: str) -> int:
         """Files that got this status in this run."""
@@ -89,12 +90,13 @@ class Loader:
         """
         policy = self.home.policy(district_id)
         report = LoadReport(district_id)
-        reader = Reader(district_id, policy, self.log, self.vault, self.secret, self._now)
+        reader = Reader(district_id, policy, self.log, self.vault, self.secret, self.now)
         with self.vault.lease(district_id) as renew:
-            ledger = self.log.ledger_rows([district_id])
-            self._same_secret(ledger)
-            report.rules = record_policy(self.log, self.vault, self.secret, district_id, policy, ledger, self._now)
+            ledger = self.ledger(district_id)
             aliases = read_aliases(self.home)
+            report.rules = record_policy(
+                self.log, self.vault, self.secret, district_id, policy, aliases, ledger, self.now
+            )
             landed, report.refused = discover(self.home.landing / district_id, district_id)
             files = sorted((know(each, aliases) for each in landed), key=lambda each: each.order)
             years = _bundle_years(reader, files)
@@ -151,11 +153,22 @@ class Loader:
         batches = {know(each, aliases).batch_id for each in landed}
         new = {batch for batch in batches if status.get(batch) != "loaded" and held.get(batch) != against}
         found = {f"{batch}:{against}": attempts.get(batch, 0) for batch in new}
-        if news := policy_news(self.log, district_id, policy, ledger):
+        if news := policy_news(self.log, district_id, policy, aliases, ledger):
             found[f"policy:{news}"] = 0
         return found | {f"{each.rule}:{hashlib.sha256(each.name.encode()).hexdigest()}": 0 for each in refused}
 
-    def _now(self) -> datetime:
+    def ledger(self, district_id: str) -> pl.DataFrame:
+        """The district's ledger rows.
+
+        Raises:
+            HomeMismatch: the log was written with another secret.
+        """
+        ledger = self.log.ledger_rows([district_id])
+        self._same_secret(ledger)
+        return ledger
+
+    def now(self) -> datetime:
+        """A time of this home, later than any before it."""
         stamp = self.vault.tick(int(self.clock().timestamp() * 1_000_000))
         return datetime.fromtimestamp(stamp / 1_000_000, UTC)
 
@@ -225,14 +238,19 @@ class Loader:
             .filter(pl.col("parked") > 0, pl.col("tried_at") < pl.col("newest_at"))
         )
         rows: list[dict[str, object]] = []
-        for batch_id, attempt, name, export_at in latest.select("batch_id", "attempt", "file", "export_at").rows():
+        parked = latest.select("batch_id", "attempt", "file", "layout", "export_at", "received_on")
+        for batch_id, attempt, name, layout, export_at, received_on in parked.rows():
             renew()
             path = self.home.archived(reader.district_id, batch_id, name)
             found = discover(path.parent, reader.district_id)[0] if path.exists() else []
-            again = [know(replace(each, name=name), aliases) for each in found]
+            # A batch is its file as one set of aliases reads it: today's, or one that was in force before.
+            named = [aliases, {}] + [
+                {layout: each} for each in aliases_on_record(self.log, reader.district_id, layout, ledger)
+            ]
+            again = (know(replace(each, name=name, received_on=received_on), then) for each in found for then in named)
             file = next((replace(each, export_at=export_at) for each in again if each.batch_id == batch_id), None)
             if file is None:
-                continue  # its aliases changed or its copy is gone: the rows stay parked, and the ledger says so
+                continue  # its copy is gone: the rows stay parked, and the ledger says so
             lines = (
                 self.log.parked.scan(district_id=[reader.district_id])
                 .filter((pl.col("batch_id") == batch_id) & (pl.col("attempt") == attempt))
@@ -274,6 +292,7 @@ def _remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
+@cache
 def _layouts_text() -> str:
     return "\0".join(layout.model_dump_json() for layout in layouts().values())
 

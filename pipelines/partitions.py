@@ -11,6 +11,9 @@ RANGE_END = "dagster/asset_partition_range_end"
 ONLY = "tierline/districts"
 """Run tag naming the districts meant, where they are not every district between the ends of the range."""
 
+STATE = "tierline/outcome"
+"""Run tag: done, partial or failed."""
+
 
 def add_districts(instance: dg.DagsterInstance, districts: Collection[str]) -> list[str]:
     """Make partitions of the districts that are none yet, and return all partitions in Dagster's order."""

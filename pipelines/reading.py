@@ -148,6 +148,7 @@ class Reader:
             "file_bytes": file.landed.bytes,
             "layout": file.layout.id if file.layout else None,
             "export_at": export_time(file, self.policy),
+            "received_on": file.landed.received_on,
             "home_fingerprint": fingerprint(self.secret),
         }
         try:
@@ -175,29 +176,14 @@ class Reader:
         return self._parse(file) if begun is None else begun.result()
 
     def _parse(self, file: KnownFile) -> ParsedFile:
-        if isinstance(file.recognised, Held):
-            raise HeldFile(file.recognised.rule, file.recognised.message, _data_rows(file.landed))
-        binding = file.recognised.binding
-        try:
-            table = read_table(file.landed.read(), file.landed.name, wanted(binding))
-        except UnreadableExport as error:
-            raise HeldFile("unreadable", str(error)) from None
-        context = Context(
-            district_id=self.district_id,
-            file_name=file.landed.name,
-            export_at=export_time(file, self.policy),
-            time_zone=self.policy.time_zone,
-            year_starts=(self.policy.year_starts_month, 1),
-            section_vocabulary=SECTION_VOCABULARY,
-        )
-        return binding, parse(table.rows, binding, context), table.damaged, table.records
+        return parse_file(file, self.district_id, self.policy)
 
     def _load(
         self, file: KnownFile, row: Mapping[str, object], year: str | None, lines: pl.Series | None
     ) -> dict[str, object]:
         binding, parsed, damaged, records = self.parse(file)
         layout = binding.layout
-        self._refuse_other_year(parsed, records)
+        refuse_other_year(parsed, records, self.policy)
         stamp = Stamp(
             batch_id=file.batch_id,
             attempt=int(str(row["attempt"])),
@@ -290,18 +276,6 @@ class Reader:
         local = when.astimezone(self.policy.zone)
         return str(local.year + (local.month >= self.policy.year_starts_month))
 
-    def _refuse_other_year(self, parsed: Parsed, records: int) -> None:
-        """A folder still holding last year's file would fill this year with old rows (SEMANTICS 2.4)."""
-        found = parsed.findings.filter(pl.col("rule") == "school_year_disagrees")["rows"].sum()
-        read = parsed.outcomes.filter(pl.col("outcome") == "parsed").height
-        if read and found / read > self.policy.quality.year_disagreement_maximum:
-            raise HeldFile(
-                "school_year_disagrees",
-                f"{found} of {read} rows have a test date outside the school year that the file declares."
-                " It is probably last year's export; export this year's file, or correct the year column.",
-                records,
-            )
-
     def _own_keys(self, parsed: Parsed, layout: Layout) -> pl.DataFrame:
         """Key of every own id in the file: `own_id_type`, `own_id`, `subject_key`."""
         own = [
@@ -351,15 +325,7 @@ class Reader:
             self.vault.add_seen_ids(self.district_id, batch_id, ids)
             return {}, None
         column, id_type, rate, pairs = best_match(ids, roster)
-        minimum = self.policy.quality.match_rate_minimum
-        if rate < minimum:
-            raise HeldFile(
-                "match_rate",
-                f"{rate:.1%} of the students are in the roster by their best id column ({column or 'none'}),"
-                f" below the minimum of {minimum:.0%}. Load the roster that has these students, or set"
-                " quality.match_rate_minimum in the policy if so few are expected.",
-                records,
-            )
+        refuse_strangers(column, rate, records, self.policy)
         return {"match_column": column, "match_id_type": id_type, "match_rate": rate}, pairs
 
     def _earlier_subjects(self) -> pl.DataFrame:
@@ -388,6 +354,64 @@ class Reader:
         if "class_id" in parsed.persons:
             rows = self._person_keys(rows, "class_id", parsed.persons["class_id"])
         self.vault.add_classes(self.district_id, layout.id, rows)
+
+
+def parse_file(file: KnownFile, district_id: str, policy: DistrictPolicy) -> ParsedFile:
+    """What a file says to a district; nothing is written.
+
+    Raises:
+        HeldFile: no layout fits, or the bytes cannot be read.
+    """
+    if isinstance(file.recognised, Held):
+        raise HeldFile(file.recognised.rule, file.recognised.message, _data_rows(file.landed))
+    binding = file.recognised.binding
+    try:
+        table = read_table(file.landed.read(), file.landed.name, wanted(binding))
+    except UnreadableExport as error:
+        raise HeldFile("unreadable", str(error)) from None
+    context = Context(
+        district_id=district_id,
+        file_name=file.landed.name,
+        export_at=export_time(file, policy),
+        time_zone=policy.time_zone,
+        year_starts=(policy.year_starts_month, 1),
+        section_vocabulary=SECTION_VOCABULARY,
+    )
+    return binding, parse(table.rows, binding, context), table.damaged, table.records
+
+
+def refuse_other_year(parsed: Parsed, records: int, policy: DistrictPolicy) -> None:
+    """A folder still holding last year's file would fill this year with old rows (SEMANTICS 2.4).
+
+    Raises:
+        HeldFile: too many rows lie outside the school year that the file declares.
+    """
+    found = parsed.findings.filter(pl.col("rule") == "school_year_disagrees")["rows"].sum()
+    read = parsed.outcomes.filter(pl.col("outcome") == "parsed").height
+    if read and found / read > policy.quality.year_disagreement_maximum:
+        raise HeldFile(
+            "school_year_disagrees",
+            f"{found} of {read} rows have a test date outside the school year that the file declares."
+            " It is probably last year's export; export this year's file, or correct the year column.",
+            records,
+        )
+
+
+def refuse_strangers(column: str | None, rate: float, records: int, policy: DistrictPolicy) -> None:
+    """A file whose students the roster does not know is of another district, or came before its roster.
+
+    Raises:
+        HeldFile: fewer are known than the policy asks for.
+    """
+    minimum = policy.quality.match_rate_minimum
+    if rate < minimum:
+        raise HeldFile(
+            "match_rate",
+            f"{rate:.1%} of the students are in the roster by their best id column ({column or 'none'}),"
+            f" below the minimum of {minimum:.0%}. Load the roster that has these students, or set"
+            " quality.match_rate_minimum in the policy if so few are expected.",
+            records,
+        )
 
 
 def _data_rows(landed: Landed) -> int:

@@ -9,8 +9,8 @@ from importlib.metadata import version
 import polars as pl
 
 from pipelines.compute import Plans, Tables, compute, decide
-from pipelines.facts import PARTITION, current_facts, fingerprints
-from pipelines.lending import BORROWED, classes_before, lend
+from pipelines.facts import PARTITION, current_facts, digests, fingerprints
+from pipelines.lending import STANDS_ON, lend
 from pipelines.quality import RESULT_COLUMNS, blocked, contract_results, finding_results
 from pipelines.rules import histories
 from schemas.contract import columns, conform, empty, table_name
@@ -18,6 +18,7 @@ from schemas.events import ALL_YEARS
 from schemas.policy import DistrictPolicy
 from schemas.projections import (
     PROJECTIONS,
+    ClassContext,
     ClassDecision,
     ClassGrowth,
     ClassMembership,
@@ -27,11 +28,15 @@ from schemas.projections import (
     CycleOutcome,
     InterventionEffect,
     NeedLevel,
+    PolicySetting,
+    ProbeDay,
     Progress,
     Projection,
     QualityResult,
     Referral,
+    RegroupingProposal,
     ResponderRate,
+    School,
     SchoolSignal,
     ScreeningAccuracy,
     ScreeningResult,
@@ -39,13 +44,13 @@ from schemas.projections import (
     TierStability,
     WindowRule,
 )
-from transforms.persistence import grade_years
-from transforms.policies import Span
+from transforms.policies import Span, policy_settings
+from transforms.rows import among
 from transforms.tiers import state_after
-from warehouse.log import Log
+from warehouse.log import Known, Log
 from warehouse.projections import DistrictState, Projections
 
-RULES_VERSION = "2"
+RULES_VERSION = "3"
 """Raised whenever a rule changes what it says of the same facts: everything is then computed again."""
 WRITERS = 3
 """Tables written at once."""
@@ -56,6 +61,7 @@ _CLASSES = ("screening", "roster", "description", "not_tested")
 _CYCLES = ("cycle", "session")
 _ALL = (*_CLASSES, *_CYCLES, "plan", "context")
 READS: dict[type[Projection], tuple[str, ...]] = {
+    PolicySetting: (),
     WindowRule: _SCREENING,
     ScreeningResult: _SCREENING,
     ClassMembership: _CLASSES,
@@ -64,10 +70,14 @@ READS: dict[type[Projection], tuple[str, ...]] = {
     Cycle: (*_CLASSES, *_CYCLES),
     CycleOutcome: (*_CLASSES, *_CYCLES),
     Progress: _CYCLES,
+    ProbeDay: _CYCLES,
     ResponderRate: (*_CLASSES, *_CYCLES),
     InterventionEffect: (*_CLASSES, *_CYCLES),
     TierPlacement: (*_CLASSES, *_CYCLES, "plan"),
+    RegroupingProposal: (*_CLASSES, *_CYCLES, "plan"),
     Referral: ("plan",),
+    School: ("roster",),
+    ClassContext: (*_CLASSES, "context"),
     TierStability: _CLASSES,
     ScreeningAccuracy: _CLASSES,
     ClassDecision: _CLASSES,
@@ -77,7 +87,7 @@ READS: dict[type[Projection], tuple[str, ...]] = {
     QualityResult: _ALL,
 }
 """Event families each projection is computed from."""
-TIERS_FOLLOW = frozenset({TierPlacement, SchoolSignal})
+TIERS_FOLLOW = frozenset({TierPlacement, RegroupingProposal, SchoolSignal})
 """Projections that start from the tiers with which the year before ended."""
 
 _NOTHING_BEFORE = pl.DataFrame(schema={"district_id": pl.String, "before": pl.String})
@@ -109,6 +119,7 @@ def refresh(
     policies: Mapping[str, DistrictPolicy],
     *,
     as_of: datetime | None = None,
+    by: Known = "recorded",
     school_year: str | None = None,
     lenders: Projections | None = None,
     plausible: Plausible | None = None,
@@ -121,13 +132,14 @@ def refresh(
         projections: Where the tables are kept; a store of its own for a day in the past.
         policies: The districts meant, each with the policy that rules it where none is on record.
         as_of: Only what was recorded by then counts, policies included.
+        by: ``received``: a backfilled file counts from the day it was received.
         school_year: The only year to look at; the others stay as stale as they are.
         lenders: Where the home's other districts stand, if not in ``projections``.
         plausible: What else is asked of new tables before they are written.
         progress: Told what is under way.
     """
     report = RefreshReport()
-    ledger = log.ledger_rows(sorted(policies), as_of)
+    ledger = log.ledger_rows(sorted(policies), as_of, by)
     news = out_of_date(projections, ledger, policies)
     report.unchanged = sorted(set(policies) - set(news["district_id"]))
     for districts in _chunks(ledger, news["district_id"].sort().to_list()):
@@ -135,9 +147,10 @@ def refresh(
         chosen = {district: policies[district] for district in districts}
         own_ledger = ledger.filter(pl.col("district_id").is_in(districts))
         _Refresh(log, projections, chosen, own_ledger, plausible, report).run(school_year)
-    if news.height and school_year is None:
-        lent = lend(log, projections, lenders or projections, policies, as_of)
+    if news.height:
+        lent = lend(log, projections, lenders or projections, policies, as_of, school_year)
         report.updated = sorted({*report.updated, *lent})
+    if news.height and school_year is None:
         projections.districts.replace(news, [(district,) for district in news["district_id"].to_list()])
     report.held = blocked(projections.read(QualityResult, sorted(policies)).collect()).rows()
     return report
@@ -176,21 +189,20 @@ class _Refresh:
         self.projections.partitions.replace(states, [(district,) for district in self.districts])
 
     def _year(
-        self, year: str, facts: Mapping[str, pl.DataFrame], hashes: pl.DataFrame, states: pl.DataFrame
+        self, year: str, facts: dict[str, pl.DataFrame], hashes: pl.DataFrame, states: pl.DataFrame
     ) -> pl.DataFrame:
-        """Write what is stale of one school year; returns the states of all years after that."""
+        """Write what is stale of one school year; returns the states of all years after that. Lets go of ``facts``."""
         plans = {district: each.of_year(year) for district, each in self.histories.items()}
-        placements, classes = self._placements_before(year), classes_before(self.projections, self.districts, year)
-        tiers = _hash(state_after(placements))
-        follow = {**dict.fromkeys(TIERS_FOLLOW, tiers), ClassDecision: _hash(grade_years(classes))}
-        inputs = input_ids(hashes, plans, follow)
-        before = states.filter(pl.col("school_year") == year, pl.col("projection") != BORROWED)
+        placements = self._placements_before(year)
+        tiers = digests(state_after(placements), ["district_id"], "before")
+        inputs = input_ids(hashes, plans, dict.fromkeys(TIERS_FOLLOW, tiers))
+        before = states.filter(pl.col("school_year") == year, pl.col("projection") != STANDS_ON)
         changed = inputs.join(before, on=[*PARTITION, "projection", "input_id"], how="anti")
         gone = before.join(inputs, on=[*PARTITION, "projection"], how="anti")
         stale = pl.concat([changed.select(PARTITION), gone.select(PARTITION)]).unique().sort(PARTITION)
         if stale.is_empty():
             return states
-        shaped, good = self._compute(facts, plans, (placements, classes), inputs, stale)
+        shaped, good = self._compute(facts, plans, placements, inputs, stale)
         done, writes = [], []
         for contract in PROJECTIONS:
             touched = pl.concat(
@@ -203,7 +215,7 @@ class _Refresh:
             written = touched.join(stale if contract is QualityResult else good, on=PARTITION, how="semi")
             rows = shaped[contract]
             if written.height < stale.height:
-                rows = rows.join(written, on=PARTITION, how="semi", maintain_order="left")
+                rows = among(rows, written, PARTITION)
             writes.append((contract, rows, written.sort(PARTITION).rows()))
             done.append(written.with_columns(projection=pl.lit(table_name(contract))))
             self.report.rows[table_name(contract)] = self.report.rows.get(table_name(contract), 0) + rows.height
@@ -212,28 +224,32 @@ class _Refresh:
         self.report.updated += good.rows()
         self.report.quality = pl.concat([self.report.quality, shaped[QualityResult]])
         key = [*PARTITION, "projection"]
-        replaced = pl.concat([*done, good.with_columns(projection=pl.lit(BORROWED))])
+        replaced = pl.concat([*done, good.with_columns(projection=pl.lit(STANDS_ON))])
         return pl.concat([states.join(replaced, on=key, how="anti"), inputs.join(replaced, on=key, how="semi")])
 
     def _compute(
         self,
-        facts: Mapping[str, pl.DataFrame],
+        facts: dict[str, pl.DataFrame],
         plans: Plans,
-        earlier: tuple[pl.DataFrame, pl.DataFrame],
+        placements: pl.DataFrame,
         inputs: pl.DataFrame,
         stale: pl.DataFrame,
     ) -> tuple[Tables, pl.DataFrame]:
-        """Every table of the stale district-years in its final shape, and which of these may be written."""
+        """Every table of the stale district-years in its final shape, and which of these may be written.
+
+        Facts and tables are let go as soon as they were used: a district of a hundred thousand has gigabytes of them.
+        """
         stale_plans = {district: plans[district] for district in stale["district_id"].to_list()}
-        lazy = {family: rows.join(stale, on=PARTITION, how="semi").lazy() for family, rows in facts.items()}
-        tables, findings = compute(lazy, stale_plans, earlier[0])
-        shaped = {contract: _shaped(rows, contract, inputs) for contract, rows in tables.items()}
+        lazy = {family: among(facts.pop(family), stale, PARTITION).lazy() for family in list(facts)}
+        tables, findings = compute(lazy, stale_plans, placements)
+        tables[PolicySetting] = policy_settings(stale_plans, stale.select(PARTITION))
+        shaped = {contract: _shaped(tables.pop(contract), contract, inputs) for contract in list(tables)}
         checked = [finding_results(findings), *(contract_results(shaped[each], each, stale) for each in shaped)]
         if self.plausible is not None:
             latest = {district: spans[-1].policy for district, spans in stale_plans.items()}
             checked.append(self.plausible(shaped, self.ledger, latest).select(RESULT_COLUMNS))
         quality = pl.concat(checked).join(stale, on=PARTITION, how="semi")
-        decided = decide(shaped, lazy, quality, stale_plans, earlier[1])
+        decided = decide(shaped, lazy, quality, stale_plans)
         decisions = {contract: _shaped(rows, contract, inputs) for contract, rows in decided.items()}
         quality = pl.concat([quality, *(contract_results(rows, each, stale) for each, rows in decisions.items())])
         good = stale.join(blocked(quality), on=PARTITION, how="anti")
@@ -252,17 +268,6 @@ def _by_year(facts: dict[str, pl.DataFrame]) -> dict[str, tuple[pl.DataFrame, di
         rows = facts.pop(family).drop("content_hash")
         parts[family] = rows.clear(), rows.partition_by("school_year", as_dict=True)
     return parts
-
-
-def _hash(rows: pl.DataFrame) -> pl.DataFrame:
-    """What each district brings from the years before, as a hash: `district_id`, `before`."""
-    return (
-        rows.select("district_id", said=pl.struct(pl.all()).struct.json_encode())
-        .sort("said")
-        .group_by("district_id")
-        .agg(before=pl.col("said").str.join("\n"))
-        .with_columns(pl.col("before").chash.sha2_256())  # type: ignore[attr-defined]
-    )
 
 
 def input_ids(hashes: pl.DataFrame, plans: Plans, follow: Mapping[type[Projection], pl.DataFrame]) -> pl.DataFrame:

@@ -1,21 +1,24 @@
-"""Policy files to events, and events back to the policy of a day: what a window was judged by can always be told."""
+"""Policy and alias files to events, and events back to the policy of a day: what a window was judged by stays told."""
 
 import hashlib
+import json
 from collections.abc import Callable, Mapping, Sequence
 from datetime import date, datetime
 
 import polars as pl
 
-from schemas.contract import columns, empty
-from schemas.events import ALL_YEARS, FAMILIES, Note, ParkedRow
+from pipelines.statements import Statement, record
+from schemas.events import ALL_YEARS
 from schemas.policy import DistrictPolicy, UnreadablePolicy
-from schemas.projections import IngestLedger, RejectedRow
-from transforms.batches import ROW_OUTCOMES, Changes, FileFacts, Stamp, name_facts, settle
 from transforms.policies import NO_CALENDAR, History, closed_differs, history, last_closed
 from transforms.versions import standing
-from warehouse.home import fingerprint
 from warehouse.log import POLICY, Log, exports, loaded
 from warehouse.vault import Vault
+
+ALIAS = "LayoutAliasAdded"
+NO_ALIASES = "{}"
+"""Document of a layout whose columns no longer have headers of their own here."""
+Aliases = Mapping[str, Mapping[str, Sequence[str]]]
 
 
 def histories(log: Log, policies: Mapping[str, DistrictPolicy], ledger: pl.DataFrame) -> dict[str, History]:
@@ -50,154 +53,139 @@ def record_policy(
     secret: bytes,
     district_id: str,
     policy: DistrictPolicy,
+    aliases: Aliases,
     ledger: pl.DataFrame,
     now: Callable[[], datetime],
 ) -> int:
-    """Append what the policy file says and the log does not: how many facts changed. The district's lease is held.
+    """Append what the policy and alias files say and the log does not: how many facts changed.
+
+    The district's lease is held.
 
     Raises:
         UnreadablePolicy: the file would change what a closed window was judged by without saying that it means to,
-            or is older than the policy on record.
+            or for the reason of an earlier such change, or is older than the policy on record.
     """
     current = _current(log, [district_id], ledger)
     before = history(current)
-    changed = _changed(current, before, policy)
-    if before is not None and (changed or policy.valid_from < before.policies[-1][0]):
-        _refuse(district_id, before, policy, changed, ledger, now().astimezone(policy.zone).date())
+    changed = _changed(current, before, policy, aliases)
+    touched = None
+    if before is not None:
+        touched = _touched(district_id, before, policy, changed, ledger, now().astimezone(policy.zone).date())
+    if touched is not None:
+        _refuse(district_id, touched, policy, log, ledger)
     if not changed:
         return 0
     earlier = ledger.filter(pl.col("layout") == POLICY).height  # told apart from the same file set before another
     text = "\0".join([district_id, POLICY, str(earlier), *(f"{key}{document}" for key, document in changed.items())])
-    batch_id = hashlib.sha256(text.encode()).hexdigest()
-    attempt = vault.begin_attempt(district_id, batch_id)
-    stamp = Stamp(batch_id, attempt, district_id, now(), POLICY, secret, ALL_YEARS)
-    changes = _settled(_rows(changed, policy), stamp, log, ledger)
-    log.append(
-        batch_id,
-        attempt,
-        changes.events,
-        changes.sightings,
-        empty(RejectedRow),
-        empty(ParkedRow),
-        _notes(changes, policy, stamp),
+    is_retroactive = touched is not None
+    statement = Statement(
+        POLICY,
+        f"policy/{district_id}.toml",
+        "rules",
+        _rows(changed, policy, is_retroactive=is_retroactive),
+        note=policy.reason if is_retroactive else None,
     )
-    row: dict[str, object] = dict.fromkeys(columns(IngestLedger))
-    row |= {
-        "batch_id": batch_id,
-        "attempt": attempt,
-        "district_id": district_id,
-        "file": f"policy/{district_id}.toml",
-        "layout": POLICY,
-        "status": "loaded",
-        "export_at": stamp.export_at,
-        "school_years": ALL_YEARS,
-        "data_rows": 1,
-        "slots": len(changed),
-        "home_fingerprint": fingerprint(secret),
-        **{outcome: changes.rows.get(outcome, 0) for outcome in ROW_OUTCOMES},
-        **{f"facts_{name}": count for name, count in changes.facts.items()},
-        "recorded_at": now(),
-    }
-    log.record(row)
+    record(log, vault, secret, district_id, hashlib.sha256(text.encode()).hexdigest(), statement, ledger, now)
     return len(changed)
 
 
-def policy_news(log: Log, district_id: str, policy: DistrictPolicy, ledger: pl.DataFrame) -> str | None:
-    """A name for what the policy file says and the log does not.
+def aliases_on_record(log: Log, district_id: str, layout: str, ledger: pl.DataFrame) -> list[dict[str, list[str]]]:
+    """Every set of headers that a layout's columns ever had in this district, by column."""
+    readings = loaded(ledger).filter(pl.col("layout") == POLICY)
+    events = log.events("rules", [district_id], readings).filter(pl.col("aliased_layout") == layout)
+    return [json.loads(document) for document in events.select("document").unique().collect()["document"].sort()]
+
+
+def policy_news(
+    log: Log, district_id: str, policy: DistrictPolicy, aliases: Aliases, ledger: pl.DataFrame
+) -> str | None:
+    """A name for what the policy and alias files say and the log does not.
 
     None where it says nothing new, or where no policy is on record yet: the first is set with the first file.
     """
     current = _current(log, [district_id], ledger)
-    changed = _changed(current, history(current), policy)
+    changed = _changed(current, history(current), policy, aliases)
     if current.is_empty() or not changed:
         return None
     return hashlib.sha256(repr(sorted(changed.items())).encode()).hexdigest()
 
 
-def _changed(current: pl.DataFrame, before: History | None, policy: DistrictPolicy) -> dict[tuple[str, str], str]:
-    """What the file says that the log does not: document by event type and first day or school year."""
+def _changed(
+    current: pl.DataFrame, before: History | None, policy: DistrictPolicy, aliases: Aliases
+) -> dict[tuple[str, str], str]:
+    """What the files say that the log does not: document by event type and first day, school year or layout."""
+    told = {
+        (kind, valid_from.isoformat() if valid_from else year or layout): document
+        for kind, valid_from, year, layout, document in current.select(
+            "event_type", "valid_from", "calendar_year", "aliased_layout", "document"
+        ).rows()
+    }
     said = {("PolicySet", policy.valid_from.isoformat()): policy.document}
     said |= {("CalendarSet", year): NO_CALENDAR for year in (before.calendars if before else ())}
     said |= {("CalendarSet", year): document for year, document in policy.calendars.items()}
-    told = {
-        (kind, valid_from.isoformat() if valid_from else year): document
-        for kind, valid_from, year, document in current.select(
-            "event_type", "valid_from", "calendar_year", "document"
-        ).rows()
-    }
+    said |= {key: NO_ALIASES for key in told if key[0] == ALIAS}
+    said |= {(ALIAS, layout): json.dumps(named, sort_keys=True) for layout, named in aliases.items() if named}
     return {key: document for key, document in said.items() if told.get(key) != document}
 
 
-def _refuse(
+def _touched(
     district_id: str,
     before: History,
     policy: DistrictPolicy,
     changed: Mapping[tuple[str, str], str],
     ledger: pl.DataFrame,
     today: date,
-) -> None:
+) -> str | None:
+    """What would change for windows that are closed, in words; None where nothing would."""
     since = before.policies[-1][0]
     if policy.valid_from < since:
         raise UnreadablePolicy(
             f"policy/{district_id}.toml: valid_from is before {since.isoformat()}, when the policy on record begins."
             " Give the day from which this policy is for, or that day to correct it."
         )
-    if policy.retroactive:
-        return
     years = exports(ledger)["school_years"].drop_nulls().str.split(";").explode().unique()
     tested = sorted(set(years.to_list()) - {ALL_YEARS})
     closed = last_closed(policy, tested, today)
     rules = ("PolicySet", policy.valid_from.isoformat()) in changed and before.latest.ruling != policy.ruling
     if closed and rules and policy.valid_from <= closed:
-        raise UnreadablePolicy(
-            f"policy/{district_id}.toml: its rules changed for windows that are closed, the last on"
-            f" {closed.isoformat()}. Set valid_from to a later day, or retroactive = true with a reason to judge them"
-            " anew."
-        )
+        return f"its rules changed for windows that are closed, the last on {closed.isoformat()}"
     moved = [year for kind, year in changed if kind == "CalendarSet" and year in tested]
     for year in moved:
         if closed_differs(before.calendars.get(year, NO_CALENDAR), changed[("CalendarSet", year)], policy, year, today):
-            raise UnreadablePolicy(
-                f"policy/{district_id}.toml: windows or no_school_days of {year} changed for windows that are closed."
-                " Put them back, or set retroactive = true with a reason to judge them anew."
-            )
+            return f"windows or no_school_days of {year} changed for windows that are closed"
+    return None
 
 
-def _rows(changed: Mapping[tuple[str, str], str], policy: DistrictPolicy) -> pl.DataFrame:
-    """The changed facts as a reading states them: slots of line 1."""
-    blank = {name: pl.Series(name, [None] * len(changed), dtype) for name, dtype in columns(FAMILIES["rules"]).items()}
-    is_policy = [kind == "PolicySet" for kind, _ in changed]
-    return pl.DataFrame(blank).with_columns(
-        event_type=pl.Series([kind for kind, _ in changed]),
-        school_year=pl.lit(ALL_YEARS),
-        valid_from=pl.Series([policy.valid_from if each else None for each in is_policy], dtype=pl.Date),
-        calendar_year=pl.Series(
-            [None if each else year for each, (_, year) in zip(is_policy, changed, strict=True)], dtype=pl.String
-        ),
-        document=pl.Series(list(changed.values())),
-        is_retroactive=pl.lit(policy.retroactive),
-        source_line=pl.lit(1, pl.Int64),
-        slot=pl.int_range(pl.len(), dtype=pl.Int32),
-    )
+def _refuse(district_id: str, touched: str, policy: DistrictPolicy, log: Log, ledger: pl.DataFrame) -> None:
+    """Let a change of closed windows pass only if the file means it, for a reason that no earlier change had.
 
-
-def _settled(rows: pl.DataFrame, stamp: Stamp, log: Log, ledger: pl.DataFrame) -> Changes:
-    outcomes = pl.DataFrame({"source_line": [1], "outcome": ["parsed"]})
-    none = pl.DataFrame(schema={"source_line": pl.Int64, "slot": pl.Int32})
-    read = FileFacts({"rules": rows}, outcomes, rows.height, none)
-    facts = name_facts(read, stamp)
-    seen = log.seen(stamp.district_id, "rules", facts["rules"]["natural_key"], loaded(ledger))
-    return settle(read, facts, {"rules": seen}, stamp)
-
-
-def _notes(changes: Changes, policy: DistrictPolicy, stamp: Stamp) -> pl.DataFrame:
-    """Why closed windows were judged anew, as a person typed it."""
+    A reason of its own for each change: `retroactive = true` that somebody left in the file lets nothing pass.
+    """
+    undo = "Set valid_from to a later day, put windows and no_school_days back,"
     if not policy.retroactive:
-        return empty(Note)
-    return changes.keys.select(
-        district_id=pl.lit(stamp.district_id),
-        batch_id=pl.lit(stamp.batch_id),
-        attempt=pl.lit(stamp.attempt, pl.Int64),
-        natural_key="natural_key",
-        text=pl.lit(policy.reason),
+        raise UnreadablePolicy(
+            f"policy/{district_id}.toml: {touched}. {undo} or set retroactive = true with a reason to judge them anew."
+        )
+    readings = loaded(ledger).filter(pl.col("layout") == POLICY).select("batch_id", "attempt")
+    given = log.notes.scan(district_id=[district_id]).join(readings.lazy(), on=["batch_id", "attempt"], how="semi")
+    if _plain(policy.reason) in {_plain(text) for text in given.select("text").unique().collect()["text"]}:
+        raise UnreadablePolicy(
+            f"policy/{district_id}.toml: {touched}, and its reason is that of an earlier change. {undo} or give this"
+            " change a reason of its own. Remove retroactive once the change is on record."
+        )
+
+
+def _plain(text: str | None) -> str:
+    return " ".join((text or "").casefold().split())
+
+
+def _rows(changed: Mapping[tuple[str, str], str], policy: DistrictPolicy, *, is_retroactive: bool) -> pl.DataFrame:
+    kind, about = pl.col("event_type"), pl.Series([each for _, each in changed], dtype=pl.String)
+    return pl.DataFrame({"event_type": [kind for kind, _ in changed]}).select(
+        kind,
+        valid_from=pl.when(kind == "PolicySet").then(pl.lit(policy.valid_from)),
+        calendar_year=pl.when(kind == "CalendarSet").then(about),
+        aliased_layout=pl.when(kind == ALIAS).then(about),
+        document=pl.Series(list(changed.values())),
+        is_retroactive=pl.when(kind != ALIAS).then(pl.lit(is_retroactive)),
     )

@@ -13,14 +13,14 @@ from pipelines.loading import Sources
 from pipelines.partitions import add_districts, run_tags
 from pipelines.refresh import refresh
 from pipelines.sensors import EVERYTHING
-from pipelines.work import Outcome, Work, plausible, published_files
-from schemas.policy import UnreadablePolicy
+from pipelines.work import Outcome, Past, Work, plausible, published_files
+from schemas.policy import DistrictPolicy, UnreadablePolicy
 from warehouse.home import Home
-from warehouse.log import Log
+from warehouse.log import Known, Log
 from warehouse.projections import Projections
 from warehouse.publish import publish
 
-__all__ = ["dagster_home", "rebuild_as_of", "run_graph"]
+__all__ = ["dagster_home", "policies_of", "rebuild_as_of", "run_graph"]
 
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 
@@ -65,29 +65,41 @@ def run_graph(
     return work.outcome
 
 
+def policies_of(home: Home) -> dict[str, DistrictPolicy]:
+    """Policy of every district that has one which can be used: small districts borrow from the others."""
+    found = {}
+    for district in home.districts():
+        with suppress(UnreadablePolicy):
+            found[district] = home.policy(district)
+    return found
+
+
 def rebuild_as_of(
     home: Home,
     districts: Sequence[str],
     as_of: datetime,
     out: Path,
     *,
+    by: Known = "recorded",
     progress: Callable[[str], None] = lambda _: None,
 ) -> Outcome:
-    """What was known at a time, from the log alone, as a home of its own: projections and warehouse below ``out``."""
-    outcome = Outcome(list(districts))
+    """What was known at a time, from the log alone, as a home of its own: projections and warehouse below ``out``.
+
+    By ``received``, a backfilled file counts from the day it is declared received, and every table of the warehouse
+    says that it is reconstructed. Policies have no such day: where none was on record yet, today's rules.
+    """
+    outcome = Outcome(list(districts), past=Past(as_of, by))
     then, log = Home(out), Log(home)
     projections, past = Projections(then.projections), Log(then)
-    policies = {district: home.policy(district) for district in districts}
-    for district in sorted(set(home.districts()) - set(districts)):  # small districts borrow from the others
-        with suppress(UnreadablePolicy):
-            policies[district] = home.policy(district)
-    outcome.refreshed = refresh(log, projections, policies, as_of=as_of, plausible=plausible, progress=progress)
-    ledger = log.ledger_rows(districts, as_of)
+    policies = policies_of(home) | {district: home.policy(district) for district in districts}
+    outcome.refreshed = refresh(log, projections, policies, as_of=as_of, by=by, plausible=plausible, progress=progress)
+    ledger = log.ledger_rows(districts, as_of, by)
     readings = ledger.lazy().select("batch_id", "attempt")
     rejected = log.rejected.scan(district_id=districts).join(readings, on=["batch_id", "attempt"], how="semi").collect()
     known = [(district,) for district in districts]
     past.ledger.replace(ledger, known)
     past.rejected.replace(rejected, known)
     progress("warehouse")
-    outcome.published = publish(then.warehouse, published_files(past, projections, district_id=districts))
+    files = published_files(past, projections, district_id=districts)
+    outcome.published = publish(then.warehouse, files, note=Past(as_of, by).words)
     return outcome

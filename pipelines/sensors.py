@@ -1,4 +1,4 @@
-"""What starts runs by itself: files that landed, and the night."""
+"""What starts runs by itself: files that landed, and the night; and who hears when one breaks off."""
 
 import hashlib
 import json
@@ -11,15 +11,16 @@ from typing import Any
 
 import dagster as dg
 
+from pipelines.alerts import send, settings
 from pipelines.loading import Loader
-from pipelines.partitions import DISTRICTS, add_districts, run_tags
+from pipelines.partitions import DISTRICTS, STATE, add_districts, run_tags
 from pipelines.work import Work
 from schemas.policy import UnreadablePolicy
 from warehouse.home import Home
 
 EVERYTHING = dg.define_asset_job(
     "update_districts",
-    selection=dg.AssetSelection.all(),
+    selection=dg.AssetSelection.all() - dg.AssetSelection.groups("reports"),
     partitions_def=DISTRICTS,
     executor_def=dg.in_process_executor,
     description="Load what landed, compute what is stale, publish it, for any districts.",
@@ -188,3 +189,21 @@ def nightly(context: dg.ScheduleEvaluationContext, work: dg.ResourceParam[Work])
         return dg.SkipReason("No district has a landing folder or a policy.")
     tags = run_tags(add_districts(context.instance, districts), districts)
     return dg.RunRequest(run_key=context.scheduled_execution_time.date().isoformat(), tags=tags)
+
+
+@dg.run_failure_sensor(
+    monitored_jobs=[EVERYTHING],
+    description="Alerts when a run broke off before it could tell what became of the districts.",
+)
+def broken_off(context: dg.RunFailureSensorContext) -> dg.SkipReason | None:
+    """A run that ended has told its own failures; of one whose process died nobody has."""
+    if STATE in context.dagster_run.tags:
+        return dg.SkipReason("The run ended and told what became of its districts.")
+    wanted = settings()
+    if not wanted.channels:
+        return dg.SkipReason("No alert is set up.")
+    told = (
+        f"Run {context.dagster_run.run_id[:8]} broke off before it ended. What was loaded stays; the next run goes on."
+    )
+    send(wanted, "Tierline: a run broke off", told)
+    return None

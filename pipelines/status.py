@@ -1,6 +1,6 @@
-"""Where a home stands: files, rows, facts, what waits or is stale, flags; and which layout a file has."""
+"""Where a home stands: files, rows, facts, what waits or is stale, flags; and which layouts there are."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +13,8 @@ from pipelines.rules import policy_news
 from schemas.exports import layouts
 from schemas.policy import UnreadablePolicy
 from transforms.batches import ROW_OUTCOMES
-from transforms.recognition import Held, clean
 from warehouse.home import Home
-from warehouse.landing import Refused, discover, open_landed
+from warehouse.landing import discover
 from warehouse.log import Log, exports
 from warehouse.projections import Projections
 from warehouse.publish import ask, unpublished
@@ -79,7 +78,7 @@ def _district(
         "parked": rows["parked"].sum(),
         "tests_withdrawn": ledger["tests_withdrawn"].sum(),
         "last_recorded_at": ledger["recorded_at"].max(),
-        "stale": _stale(home, district_id, ledger, projections, waiting, shown_late),
+        "stale": _stale(home, district_id, ledger, projections, waiting, aliases, shown_late),
         "held_files": [
             *({"file": row["file"], "rule": row["held_rule"], "message": row["message"]} for row in held),
             *({"file": each.name, "rule": each.rule, "message": each.message} for each in refused),
@@ -108,6 +107,7 @@ def _stale(
     ledger: pl.DataFrame,
     projections: Projections,
     waiting: Sequence[KnownFile],
+    aliases: Aliases,
     shown_late: set[str] | None,
 ) -> list[str]:
     """Why what is shown may not be what the files say; nothing where it is."""
@@ -116,8 +116,8 @@ def _stale(
         policy = home.policy(district_id)
     except UnreadablePolicy as error:
         return [*found, str(error)]
-    if policy_news(Log(home), district_id, policy, ledger):
-        found.append("the policy file says what is not on record yet")
+    if policy_news(Log(home), district_id, policy, aliases, ledger):
+        found.append("the policy or alias files say what is not on record yet")
     if out_of_date(projections, ledger, [district_id]).height:
         found.append("the projections are older than the ledger, the policy or the rules")
     if shown_late is None:
@@ -146,54 +146,3 @@ def known_layouts() -> list[dict[str, str]]:
         }
         for layout in layouts().values()
     ]
-
-
-def layouts_of(home: Home, file: Path) -> list[dict[str, Any]]:
-    """Which layout a file has and how its header differs, one entry for each member of an archive.
-
-    Header names only; nothing is loaded and no cell is looked at.
-    """
-    aliases = read_aliases(home)
-    landed, refused = open_landed(file, file.name, "unknown")
-    return [*(_fit(know(each, aliases)) for each in landed), *(_unopened(each) for each in refused)]
-
-
-def _entry(file: str, **found: Any) -> dict[str, Any]:
-    blank: Mapping[str, Any] = {
-        "layout": None,
-        "title": None,
-        "rule": None,
-        "message": None,
-        "nearest": None,
-        "renamed": [],
-        "likely": [],
-        "missing": [],
-        "new": [],
-    }
-    return {"file": file, **blank, **found}
-
-
-def _fit(file: KnownFile) -> dict[str, Any]:
-    found = file.recognised
-    if isinstance(found, Held):
-        return _entry(
-            file.landed.name,
-            rule=found.rule,
-            message=found.message,
-            nearest=found.nearest,
-            missing=list(found.missing),
-            likely=[{"expected": expected, "found": header} for expected, header in found.likely],
-        )
-    binding = found.binding
-    return _entry(
-        file.landed.name,
-        layout=binding.layout.id,
-        title=binding.layout.title,
-        renamed=[{"expected": today, "found": header} for today, header in binding.renamed],
-        missing=[clean(name) for name in binding.missing],
-        new=list(binding.new),
-    )
-
-
-def _unopened(refused: Refused) -> dict[str, Any]:
-    return _entry(refused.name, rule=refused.rule, message=refused.message)

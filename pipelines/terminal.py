@@ -112,6 +112,77 @@ def show_flags(flags: Sequence[dict[str, Any]]) -> None:
     show_table(rows, ["school year", "window", "measure", *levels])
 
 
+def show_changes(changes: Sequence[dict[str, Any]]) -> None:
+    """How many of each kind, then one line for each change with the files it came through."""
+    console = console_of()
+    if not changes:
+        console.print("No flag, tier or outcome is another.", markup=False)
+        return
+    counts: dict[str, int] = {}
+    for each in changes:
+        counts[each["what"]] = counts.get(each["what"], 0) + 1
+    console.print(", ".join(f"{what} {count:,}" for what, count in counts.items()), style="bold", markup=False)
+    where = ["district_id", "school_year", "benchmark_window", "measure", "class_id", "cycle_id", "subject_key"]
+    rows = [
+        [
+            each["what"],
+            *(each[name] for name in where),
+            each["before"],
+            each["after"],
+            [file["file"] for file in each["files"]] if each["is_direct"] else "others",
+        ]
+        for each in changes
+    ]
+    show_table(rows, ["what", *(name.replace("_", " ") for name in where), "before", "after", "through"])
+
+
+def show_recognised(told: dict[str, Any]) -> None:
+    """What is known of a file: its layout or the nearest, what differs, a proposal ready to copy, how it would load."""
+    console = console_of()
+
+    def say(name: str, value: object) -> None:
+        if value not in (None, [], {}, ""):
+            console.print(f"{name:<10} {text_of(value)}", markup=False, soft_wrap=True)
+
+    for name in ("file", "layout", "title", "rule", "nearest", "score", "tied", "renamed"):
+        say(name, told[name])
+    say("message", None if told["gaps"] and not told["tied"] else told["message"])  # the gaps say it, and more
+    say("matched", f"{len(told['matched'])} columns" if told["matched"] else None)
+    say("missing", told["missing"])
+    say("new", told["new"])
+    for gap in told["gaps"]:
+        if gap["candidates"] or gap["is_needed"]:
+            say("asks" if gap["is_needed"] and not gap["chosen"] else "perhaps", _gap_in_words(gap))
+    if told["alias_toml"]:
+        console.print(f"\n# {told['alias_file']}", markup=False, soft_wrap=True)
+        console.print(told["alias_toml"], markup=False, soft_wrap=True)
+    if told["trial"]:
+        console.print("With these aliases:" if told["alias_toml"] else "Tried:", style="bold")
+        show_fields(told["trial"])
+
+
+def _gap_in_words(gap: dict[str, Any]) -> str:
+    what = f'{", ".join(gap["columns"])} ("{gap["expected"]}")'
+    if gap["chosen"]:
+        return f'{what} is now "{gap["chosen"]}"{_why(gap, gap["chosen"])}'
+    if not gap["candidates"]:
+        return f'{what} has no likely header. Name it: --alias {gap["columns"][0]}="HEADER"'
+    alike = " or ".join(f'"{each["header"]}"' for each in gap["candidates"][:3])
+    return f'{what} may be {alike}. Say which: --alias {gap["columns"][0]}="{gap["candidates"][0]["header"]}"'
+
+
+def _why(gap: dict[str, Any], header: str) -> str:
+    each = next((each for each in gap["candidates"] if each["header"] == header), None)
+    if each is None:
+        return ", as you say"
+    said = [f"name {each['name_likeness']:.0%} alike"] if each["name_likeness"] else []
+    if each["values_fit"] is not None and each["values"]:
+        said.append(f"{each['values_fit']:,} of {each['values']:,} values of its type")
+    if each["is_in_place"]:
+        said.append("stands in its place")
+    return f" ({'; '.join(said)})"
+
+
 def show_fields(summary: dict[str, Any]) -> None:
     """One line for each field that says something."""
     console = console_of()

@@ -10,6 +10,7 @@ import polars as pl
 from pipelines.loading import read_aliases
 from pipelines.reading import batch_of
 from pipelines.refresh import Plausible, out_of_date, refresh
+from pipelines.rules import aliases_on_record
 from pipelines.status import FACT_CHANGES, rows_by_outcome
 from schemas.contract import table_name
 from schemas.events import EVENT_TYPES, FAMILIES
@@ -22,7 +23,7 @@ from transforms.versions import content_hash, event_id, misnamed
 from warehouse.archive import removed
 from warehouse.home import Home, HomeError, fingerprint
 from warehouse.landing import open_landed
-from warehouse.log import POLICY, READING, Log, exports, loaded
+from warehouse.log import POLICY, READING, STATEMENT, Log, exports, loaded
 from warehouse.projections import PARTITION, Projections
 
 CONTENT = ["natural_key", "content_hash"]
@@ -65,7 +66,7 @@ def verify_home(
         if own.height:
             results[district] += _log(home, log, district, own, say)
             say(f"{district}: ledger and files")
-            results[district] += [_balances(own), _counted(log, district, own), _archived(home, district, own)]
+            results[district] += [_balances(own), _counted(log, district, own), _archived(home, log, district, own)]
     for district, verdict in _rebuilt(home, log, ledger, districts, plausible, say):
         results[district].append(verdict)
     return [
@@ -100,7 +101,9 @@ def _log(home: Home, log: Log, district: str, ledger: pl.DataFrame, say: Callabl
             checked[name] += value
         checked["unseen"] += events.join(sighted, on=CONTENT, how="anti").height
         checked["lost"] += sighted.join(events, on=CONTENT, how="anti").height
-        if family != "identity":
+        if family == "identity":  # links that a file brought are no facts of its rows
+            events = events.filter(pl.col("layout") == STATEMENT)
+        if events.height:
             written.append(events.group_by(READING).agg(events=pl.col("event_id").n_unique()))
     yield _hashes(checked)
     yield _sightings(log, district, ledger, checked)
@@ -120,7 +123,7 @@ def _contents(events: pl.DataFrame, family: str, secret: bytes) -> Mapping[str, 
     wrong = unknown = 0
     known = layouts()
     for (layout,), rows in events.partition_by("layout", as_dict=True).items():
-        if layout not in known and layout != POLICY:
+        if layout not in known and layout not in (POLICY, STATEMENT):
             unknown += rows.height
             continue
         recomputed = content_hash(rows, family, secret, sorted(unhashed(known[str(layout)])) if layout in known else ())
@@ -197,7 +200,7 @@ def _counted(log: Log, district: str, ledger: pl.DataFrame) -> Verdict:
     return _named("lines_listed", wrong, "other numbers of rejected or parked lines are listed", good)
 
 
-def _archived(home: Home, district: str, ledger: pl.DataFrame) -> Verdict:
+def _archived(home: Home, log: Log, district: str, ledger: pl.DataFrame) -> Verdict:
     """The bytes that were loaded are those in the archive, but for files that retention removed."""
     aliases = read_aliases(home)
     noted = removed(home, district)
@@ -215,14 +218,15 @@ def _archived(home: Home, district: str, ledger: pl.DataFrame) -> Verdict:
             missing += [] if batch in noted else [file]
             continue
         found = [replace(each, name=file) for each in open_landed(path, path.name, district)[0]]
-        if batch not in {batch_of(each, layout, known) for each in found for known in (aliases, {})}:
+        named = [aliases, {}, *({layout: each} for each in aliases_on_record(log, district, layout, ledger))]
+        if batch not in {batch_of(each, layout, known) for each in found for known in named}:
             changed.append(file)
     told = [
         f"{len(names)} {what}: {_listed(names)}"
         for what, names in (
             ("archived files are missing", missing),
             (
-                "archived files are not what was loaded (or the aliases of their layout were changed since)",
+                "archived files are not what was loaded (or were read with aliases that are not on record)",
                 changed,
             ),
         )

@@ -1,11 +1,10 @@
 """One pass over some districts: load, bring the projections up to date, publish; and what became of each."""
 
-import json
-import os
 import sys
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from importlib import import_module
 from threading import Thread
 from traceback import extract_tb
@@ -15,16 +14,16 @@ import polars as pl
 
 from pipelines.contracts import STAGES
 from pipelines.loading import HomeMismatch, Loader, LoadReport, Sources
-from pipelines.quality import RESULT_SCHEMA
+from pipelines.looked import remember, remembered
 from pipelines.refresh import RefreshReport, refresh
 from schemas.contract import BrokenContract
 from schemas.policy import DistrictPolicy, UnreadablePolicy
 from schemas.projections import Projection
 from warehouse.delta import StoreError
 from warehouse.home import Home, HomeError, valid_district
-from warehouse.log import Log
+from warehouse.log import Known, Log
 from warehouse.projections import Projections
-from warehouse.publish import PublishFailed, publish, unpublished
+from warehouse.publish import PARTITIONED, PublishFailed, publish, unpublished
 from warehouse.vault import VaultError
 
 DONE, BLOCKED, NOTHING = 0, 1, 3
@@ -44,6 +43,22 @@ class PassFailed(Exception):
         self.transient = transient
 
 
+@dataclass(frozen=True)
+class Past:
+    """A day that was rebuilt."""
+
+    as_of: datetime
+    by: Known = "recorded"
+
+    @property
+    def words(self) -> str:
+        """What is said of every table of it."""
+        told = f"As known at {self.as_of.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC."
+        if self.by == "received":
+            told += " Reconstructed: backfilled files count from the day they were declared received."
+        return told
+
+
 @dataclass
 class Outcome:
     """What became of the districts of one pass."""
@@ -61,6 +76,8 @@ class Outcome:
     """What the published tables failed: `QualityResult` rows without `input_id`."""
     transient: bool = False
     """Whether another try may help a district that failed."""
+    past: Past | None = None
+    """The day that was rebuilt, where it is not the present."""
 
     @property
     def held(self) -> dict[str, list[str]]:
@@ -105,6 +122,8 @@ class Outcome:
             "failed": self.failed,
             "published": self.published,
             "district_files": self.district_files,
+            "as_of": self.past and self.past.as_of.astimezone(UTC).isoformat(),
+            "reconstructed": self.past and self.past.by == "received",
         }
 
     @property
@@ -195,7 +214,10 @@ class Work:
             outcome.transient |= failure.transient
 
     def _publish(self, log: Log, projections: Projections, outcome: Outcome, tell: Callable[[str], None]) -> None:
-        changed = unpublished(self.home.warehouse, projections.partitions.scan().collect(), log.ledger_rows())
+        states = projections.partitions.scan().collect()
+        changed = unpublished(self.home.warehouse, states, log.ledger_rows())
+        if changed and changed.issuperset(states.select(PARTITIONED).rows()):
+            changed = None  # no district-year stays: built anew the file is half as large
         if changed is None or changed:
             tell("warehouse")
             outcome.published = publish(self.home.warehouse, published_files(log, projections), changed)
@@ -239,21 +261,12 @@ class Work:
         warehouse = self.home.warehouse
         if not warehouse.exists():
             return None
-        about = warehouse.stat()
-        file = [about.st_ino, about.st_size, about.st_mtime_ns]
-        kept = warehouse.with_name(f".{warehouse.name}.checked.json")
-        try:
-            seen = json.loads(kept.read_text("utf-8"))
-            if seen["file"] == file:
-                return pl.DataFrame(seen["results"], schema=RESULT_SCHEMA)
-        except (OSError, ValueError, LookupError, TypeError):
-            pass
-        from pipelines.expectations import published
+        results = remembered(warehouse)
+        if results is None:
+            from pipelines.expectations import published
 
-        results = published(warehouse)
-        part = kept.with_name(f"{kept.name}.{os.getpid()}")
-        part.write_text(json.dumps({"file": file, "results": results.to_dicts()}), "utf-8")
-        part.replace(kept)
+            results = published(warehouse)
+            remember(warehouse, results)
         return results
 
 

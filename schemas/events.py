@@ -185,19 +185,47 @@ class ContextEvent(Event):
 
 
 class IdentityEvent(Event):
-    """`StudentMerged`. One row per pair of subject keys that are one student; school year is `all`."""
+    """`StudentMerged`, `StudentMergeReversed`, `StudentSplit`: who is one student. School year is `all`.
 
-    loser_key: pl.String = field("Key that is no longer shown.")
+    One row per version of a pair of subject keys that are one student, or of a fact that is another student's.
+    """
+
+    loser_key: pl.String = field("Key that is no longer shown; null for a split.")
     winner_key: pl.String = field("Smaller of the two keys, which stands for both when the log is read.")
+    is_reversed: pl.Boolean = field("True where a person took the merge back.")
+    moved_key: pl.String = field("Natural key of a fact that is another student's; null for a merge.")
+    from_key: pl.String = field("Key the fact was shown under when it was moved.")
+    to_key: pl.String = field("Key of the student whose fact it is, in all its versions.")
+
+
+class LogEvent(Event):
+    """`EventRetracted`, `EventRestored`: what the log no longer says. School year is `all`.
+
+    One row per version of a retraction. It takes back one version of a fact, for as long as the exports say the same;
+    the version before it then stands. Its target may arrive later.
+    """
+
+    target_family: pl.String = field("Event family of the target.")
+    target_key: pl.String = field("Natural key of the target.")
+    target_hash: pl.String = field("Content hash of the target.")
+    target_at: UTC = field("When the source exported the target.")
+    is_restored: pl.Boolean = field("True where a person took the retraction back.")
 
 
 class RuleEvent(Event):
-    """`PolicySet`, `CalendarSet`. One row per version of a district's policy from a day on, or of a year's calendar."""
+    """`PolicySet`, `CalendarSet`, `LayoutAliasAdded`: what people decided.
+
+    One row per version of a district's policy from a day on, of a year's calendar, or of the headers that a layout's
+    columns have here.
+    """
 
     valid_from: pl.Date = field("First day the policy is for; null for a calendar.")
     calendar_year: pl.String = field("School year of a calendar; null for a policy.")
-    document: pl.String = field("What the district says, as JSON; what it leaves out takes the default.")
-    is_retroactive: pl.Boolean = field("Whether it was meant for windows that were closed already.")
+    document: pl.String = field(
+        "What the district says, as JSON; what it leaves out takes the default. Of a layout: headers by column."
+    )
+    is_retroactive: pl.Boolean = field("Whether it changed windows that were closed already.")
+    aliased_layout: pl.String = field("Layout whose columns have other headers here; null for policies and calendars.")
 
 
 FAMILIES: dict[str, type[Event]] = {
@@ -211,6 +239,7 @@ FAMILIES: dict[str, type[Event]] = {
     "context": ContextEvent,
     "identity": IdentityEvent,
     "rules": RuleEvent,
+    "log": LogEvent,
 }
 """Event families; each is one Delta table of the log."""
 
@@ -309,6 +338,8 @@ _TEST = (
 )
 _GROUP_SESSION = Key(("group_id", "starts_at"), needs=("group_id",))
 _TUTORING = Key(("subject_key", "starts_at", "tutor_key"))
+_PAIR = (Key(("loser_key", "winner_key")),)
+_TARGET = (Key(("target_key", "target_hash", "target_at")),)
 
 EVENT_TYPES: dict[str, EventType] = {
     "ScreenerScored": EventType("screening", "test", _TEST),
@@ -349,8 +380,16 @@ EVENT_TYPES: dict[str, EventType] = {
     "CurriculumReported": EventType("context", "curriculum", _CLASS_RECORD),
     "EngagementObserved": EventType("context", "engagement", _CLASS_RECORD),
     "FamilyContacted": EventType("context", "contact", _PERSON_RECORD),
-    "StudentMerged": EventType("identity", "merged", (Key(("loser_key", "winner_key")),)),
+    "StudentMerged": EventType("identity", "merged", _PAIR),
+    "StudentMergeReversed": EventType("identity", "merged", _PAIR),
+    "StudentSplit": EventType("identity", "split", (Key(("moved_key",)),)),
+    "EventRetracted": EventType("log", "retracted", _TARGET),
+    "EventRestored": EventType("log", "retracted", _TARGET),
     "PolicySet": EventType("rules", "policy", (Key(("valid_from",)),)),
     "CalendarSet": EventType("rules", "calendar", (Key(("calendar_year",)),)),
+    "LayoutAliasAdded": EventType("rules", "layout_alias", (Key(("aliased_layout",)),)),
 }
 """Event types a layout may state; corrections and withdrawals are later versions of `ScreenerScored`."""
+
+RETRACTION_REASONS = ("wrong_student", "correction_was_wrong", "entered_in_error", "not_given", "other")
+"""Why a person takes an event back: the closed list of `reason`. What they type stays in the notes store."""

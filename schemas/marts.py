@@ -44,8 +44,8 @@ class ClassroomFlag(Mart):
     interval_high: pl.Float64 = field("Upper end of the 95 % interval of the need share.")
     is_evaluable: pl.Boolean = field("Enough tested, and enough of the enrolled, for a rule about a class.")
     prior: pl.String = field(
-        "What the class is taken to share with others: two_level, one_level, full_bayes, pooled, fixed; jeffreys:"
-        " nothing, for a section that is not regular. Null with all that follows from it where not evaluable.",
+        "What the class is taken to share with others: two_level, one_level, moments, full_bayes, pooled, fixed;"
+        " jeffreys: nothing, for a section that is not regular. Null with all that follows where not evaluable.",
         isin=projections.PRIORS,
     )
     prior_from: pl.String = field(
@@ -277,6 +277,82 @@ class DataQuality(projections.QualityResult):
     duplicate_in_file: pl.Int64 = field("Rows that repeat another row of their file.")
 
 
+class StudentNeed(Mart):
+    """Students recommended tier 2 or 3, and whether a cycle served them. One row per student and window.
+
+    Served is who was in a cycle at any time from the window's reference date to the day before the next one's.
+    """
+
+    benchmark_window: pl.String = field("Benchmark window.", isin=SEASONS, nullable=False)
+    school_id: pl.String = field("School on the reference date.", nullable=False)
+    grade: pl.String = field("Grade on the reference date.")
+    class_id: pl.String = field("Math class on the reference date.")
+    subject_key: pl.String = field("Student.", nullable=False)
+    tier: pl.Int8 = field("Tier recommended.", isin=[2, 3], nullable=False)
+    assigned_tier: pl.Int8 = field("Tier a team decided; null where none did.", isin=[1, 2, 3])
+    measure: pl.String = field("Measure that decided; null where carried forward.")
+    is_stale: pl.Boolean = field("The tier is carried forward without a new test.", nullable=False)
+    is_served: pl.Boolean = field("In an open cycle during the window; null where no cycles are supplied.")
+
+    class Config:
+        unique = ["district_id", "school_year", "benchmark_window", "subject_key"]
+
+
+class TierMovement(Mart):
+    """Students by the tiers of two windows in a row. One row per school, grade, pair of windows and pair of tiers.
+
+    Of students with a row of placement in both, at the school and in the grade of the later one.
+    """
+
+    from_window: pl.String = field("Earlier window.", isin=SEASONS, nullable=False)
+    to_window: pl.String = field("The district's next window of the year.", isin=SEASONS, nullable=False)
+    school_id: pl.String = field("School in the later window.")
+    grade: pl.String = field("Grade in the later window.")
+    from_tier: pl.Int8 = field("Tier recommended in the earlier window; null where unknown.", isin=[1, 2, 3])
+    to_tier: pl.Int8 = field("Tier recommended in the later window; null where unknown.", isin=[1, 2, 3])
+    students: pl.Int64 = field("Students who went from the one to the other.", nullable=False)
+
+    class Config:
+        unique = ["district_id", "school_year", "from_window", "school_id", "grade", "from_tier", "to_tier"]
+
+
+class ClassMovement(Mart):
+    """What became of a school's students from one window to the next. One row per school and pair of windows."""
+
+    from_window: pl.String = field("Earlier window.", isin=SEASONS, nullable=False)
+    to_window: pl.String = field("The district's next window of the year.", isin=SEASONS, nullable=False)
+    school_id: pl.String = field("School of the earlier window.", nullable=False)
+    students: pl.Int64 = field("Students with a math class there in the earlier window.", nullable=False)
+    same_class: pl.Int64 = field("Of these, in the same class in the later one.", nullable=False)
+    other_class: pl.Int64 = field("In another class of the school.", nullable=False)
+    other_school: pl.Int64 = field("In another school of the district.", nullable=False)
+    no_class: pl.Int64 = field("Still in the school, without a math class.", nullable=False)
+    left_roster: pl.Int64 = field("Not on the district's roster any more.", nullable=False)
+
+    class Config:
+        unique = ["district_id", "school_year", "from_window", "school_id"]
+
+
+class MeasureSummary(Mart):
+    """Tests by measure and window, and how exact they are. One row per measure and window."""
+
+    benchmark_window: pl.String = field("Benchmark window; null for tests outside every window.", isin=SEASONS)
+    measure: pl.String = field("Screening measure.", nullable=False)
+    tests: pl.Int64 = field("Tests.", nullable=False)
+    valid: pl.Int64 = field("Of these, valid.", nullable=False)
+    chosen: pl.Int64 = field("Of these, chosen to stand for the student in the window.", nullable=False)
+    with_percentile: pl.Int64 = field("Of the chosen, with a national percentile.", nullable=False)
+    mean_score: pl.Float64 = field("Mean score of the chosen tests, in the unit of the measure.")
+    score_deviation: pl.Float64 = field("Standard deviation of these scores; null below two.")
+    score_errors: pl.Int64 = field("Of the chosen, with a standard error in the unit of the score.", nullable=False)
+    mean_standard_error: pl.Float64 = field("Mean standard error of these (SEM), in the unit of the score.")
+    rasch_errors: pl.Int64 = field("Of the chosen, with a standard error on the Rasch scale.", nullable=False)
+    mean_rasch_standard_error: pl.Float64 = field("Mean standard error of these, on the Rasch scale.")
+
+    class Config:
+        unique = ["district_id", "school_year", "benchmark_window", "measure"]
+
+
 MARTS: tuple[type[Contract], ...] = (
     ClassroomFlag,
     TierSummary,
@@ -286,5 +362,9 @@ MARTS: tuple[type[Contract], ...] = (
     ResponderSummary,
     SchoolSignal,
     DataQuality,
+    StudentNeed,
+    TierMovement,
+    ClassMovement,
+    MeasureSummary,
 )
 """Every mart, in the order in which they are made."""

@@ -1,15 +1,15 @@
 """The reference part of docs/policy.md, written from the policy's models and the default rules."""
 
 import ast
+import inspect
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin
+from typing import Any, Literal, NamedTuple, get_args, get_origin
 
 from pydantic import BaseModel
 from pydantic_core import to_jsonable_python
 
-from schemas import policy
 from schemas.policy import DEFAULT_CUTS, DEFAULT_STANDARD_ERRORS, DEFAULT_STRANDS, GRADES, DistrictPolicy
 
 PATH = Path(__file__).parent.parent / "docs" / "policy.md"
@@ -26,7 +26,7 @@ def policy_page(written: str) -> str:
     return "\n".join(
         [
             f"{opening}{SETTINGS}\n",
-            "Written by `make docs` from `schemas/policy.py` and `schemas/cuts.toml`; a test fails when it is out of",
+            "Written by `make docs` from `schemas/policy/` and `schemas/cuts.toml`; a test fails when it is out of",
             "date. METHOD, SEMANTICS: chapters of the method that this program follows.\n",
             *(_settings(place, model) for place, model in tables()),
             "## Default rules\n",
@@ -54,7 +54,7 @@ def tables(model: Model = DistrictPolicy, below: str = "") -> Iterator[tuple[str
 
 def meanings(model: Model) -> dict[str, str]:
     """The text below each setting. Read from the source here alone: pydantic would read it at every start."""
-    module = ast.parse(Path(str(policy.__file__)).read_text("utf-8"))
+    module = ast.parse(Path(inspect.getfile(model)).read_text("utf-8"))
     (found,) = (each for each in module.body if isinstance(each, ast.ClassDef) and each.name == model.__name__)
     told = {}
     for line, following in zip(found.body, [*found.body[1:], found.body[0]], strict=True):
@@ -64,17 +64,33 @@ def meanings(model: Model) -> dict[str, str]:
     return told
 
 
-def _settings(place: str, model: Model) -> str:
+class Explained(NamedTuple):
+    """A table of a policy in words."""
+
+    about: str
+    settings: dict[str, tuple[str, str]]
+    """Meaning and source by name of the setting; the source is blank where none is named."""
+
+
+def explained(model: Model) -> Explained:
+    """What a table of a policy and each of its settings mean, their sources apart."""
     about = " ".join((model.__doc__ or "").split())
     general = _SOURCE.search(about)
-    rows = []
+    settings = {}
     for name, meaning in meanings(model).items():
         own = _SOURCE.search(meaning) or general
-        told = " ".join(filter(None, [_SOURCE.sub("", meaning), _choices(model, name)]))
-        cells = (f"`{name}`", _default(model, name), told, own[1] if own else "")
-        rows.append(f"| {' | '.join(cells)} |")
+        settings[name] = _SOURCE.sub("", meaning), own[1] if own else ""
+    return Explained(_SOURCE.sub("", about), settings)
+
+
+def _settings(place: str, model: Model) -> str:
+    about, settings = explained(model)
+    rows = []
+    for name, (meaning, source) in settings.items():
+        told = " ".join(filter(None, [meaning, _choices(model, name)]))
+        rows.append(f"| {' | '.join((f'`{name}`', _default(model, name), told, source))} |")
     head = ["| setting | default | meaning | source |", "| --- | --- | --- | --- |"]
-    return "\n".join([f"### {place}\n", _SOURCE.sub("", about), "", *head, *rows, ""])
+    return "\n".join([f"### {place}\n", about, "", *head, *rows, ""])
 
 
 def _choices(model: Model, name: str) -> str:

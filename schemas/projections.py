@@ -12,6 +12,7 @@ CUT_SOURCES = ("derived", "pinned", "unknown")
 PROBABILITY_BASES = ("sem", "sem_default", "kelley", "label", "none")
 PROBABILITY_FLAGS = ("sem_missing", "cut_unknown")
 STATUSES = ("tested", "absent", "refused", "exempt_alternate", "invalid", "untested")
+MEMBERSHIP_RULES = ("reference_date", "test_date", "majority", "census")
 LEVELS = (
     "NONE",
     "STUDENT",
@@ -24,7 +25,7 @@ LEVELS = (
     "TOO_SMALL",
     "SYSTEM_DATA",
 )
-PRIORS = ("two_level", "one_level", "full_bayes", "pooled", "fixed", "jeffreys")
+PRIORS = ("two_level", "one_level", "moments", "full_bayes", "pooled", "fixed", "jeffreys")
 SEVERITIES = ("none", "watch", "suspect", "classwide_severe")
 TOPIC_BREADTHS = ("none", "one", "several", "most", "unknown")
 ATTENTIONS = ("none", "look", "act")
@@ -53,6 +54,15 @@ RESPONSES = (
 
 
 DECIDERS = ("team", "recommendation")
+GROUP_STEPS = ("again", "next")
+UNGROUPED = (
+    "cycles_not_supplied",
+    "no_ended_cycle",
+    "concept_not_named",
+    "next_concept_unknown",
+    "school_or_grade_unknown",
+)
+"""Why a student in need is in no proposed group."""
 
 
 class Projection(Contract):
@@ -75,6 +85,24 @@ class WindowRule(Projection):
 
     class Config:
         unique = ["district_id", "school_year", "benchmark_window"]
+
+
+class PolicySetting(Projection):
+    """The policy in force, setting by setting. One row per district, school year, setting and first day of the policy.
+
+    A window is judged by the policy of its reference date, a cycle by that of the day it opened.
+    """
+
+    place: pl.Int64 = field("Place of the setting in the policy.", nullable=False)
+    setting: pl.String = field("Name as a policy file has it, such as `classes.tau`.", nullable=False)
+    value: pl.String = field("Value as JSON; of rules in a list, the district's before the defaults.", nullable=False)
+    is_default: pl.Boolean = field("The value is the documented default.", nullable=False)
+    from_on: pl.Date = field("First day of the policy; null where it rules the school year from its start.")
+    until_on: pl.Date = field("First day of the policy after it; null where it is the year's last.")
+    source: pl.String = field("Document or decision behind the policy.")
+
+    class Config:
+        unique = ["district_id", "school_year", "setting", "from_on"]
 
 
 class ScreeningResult(Projection):
@@ -125,7 +153,14 @@ class ClassMembership(Projection):
     )
     section_type: pl.String = field("regular, remedial or advanced; unknown counts as regular.")
     is_section_type_known: pl.Boolean = field("False where no pattern matched and regular was assumed.")
-    is_mobile: pl.Boolean = field("Began in the school after the class did and less than 20 school days before.")
+    membership_rule: pl.String = field(
+        "reference_date, test_date, majority or census: the day, or days, that decided the class.",
+        isin=MEMBERSHIP_RULES,
+        nullable=False,
+    )
+    is_mobile: pl.Boolean = field(
+        "Began in the school after the class did and less than 20 school days before, or was in no class on the census."
+    )
     in_two_classes: pl.Boolean = field("Enrolled in two math classes on the reference date.")
     is_alternate_assessment: pl.Boolean = field("Takes an alternate assessment and leaves the roster count.")
 
@@ -260,6 +295,35 @@ class Referral(Projection):
     referred_on: pl.Date = field("Day of the referral.")
     referred_by: pl.String = field("teacher, family, counselor, self or other.")
     concern: pl.String = field("Code of the concern.")
+
+    class Config:
+        unique = ["district_id", "school_year", "natural_key"]
+
+
+class School(Projection):
+    """Schools of the roster, under the names people know. One row per school and school year that has enrolments."""
+
+    school_id: pl.String = field("School as the source names it.", nullable=False)
+    school_name: pl.String = field("Name of the school.")
+
+    class Config:
+        unique = ["district_id", "school_year", "school_id"]
+
+
+class ClassContext(Projection):
+    """Curriculum and engagement as schools reported them; never part of a decision. One row per report on a class."""
+
+    natural_key: pl.String = field("Key of the report in the log.", nullable=False)
+    school_id: pl.String = field("School as the source names it.")
+    class_id: pl.String = field("Class.")
+    kind: pl.String = field("curriculum or engagement.", isin=["curriculum", "engagement"], nullable=False)
+    reported_on: pl.Date = field("Day of the report.")
+    material: pl.String = field("Curriculum material in use.")
+    is_aligned: pl.Boolean = field("The material is aligned to standards; null where not reported.")
+    engagement: pl.String = field("Engagement code.")
+    newest_in: pl.String = field(
+        "Windows by whose end no later report on the class and material was known, separated by `;`."
+    )
 
     class Config:
         unique = ["district_id", "school_year", "natural_key"]
@@ -410,6 +474,11 @@ class CycleOutcome(Projection):
     peer_slope: pl.Float64 = field(
         "Median slope of the student's grade in other closed cycles of the measure; null below 10 such cycles."
     )
+    classmates: pl.Int64 = field("Classmates probed alike; null unless policy compares with the class.")
+    class_level_gap: pl.Float64 = field(
+        "Level less the classmates' mean, in their standard deviations; null below 10 of them."
+    )
+    class_slope_gap: pl.Float64 = field("The same of the slope.")
     response: pl.String = field("Response class.", isin=RESPONSES)
     reason: pl.String = field("Rule that decided the response class.")
     next_step: pl.String = field("What the response asks for (METHOD 2.4).", isin=NEXT_STEPS)
@@ -425,6 +494,7 @@ class Progress(Projection):
     subject_key: pl.String = field("Student.", nullable=False)
     school_id: pl.String = field("School.")
     measure: pl.String = field("Progress-monitoring measure.", nullable=False)
+    form_family: pl.String = field("Family of forms of the series; null where policy names none.")
     probes: pl.Int64 = field("Days with a probe; several of one day count by their median.")
     first_on: pl.Date = field("First probe day.")
     last_on: pl.Date = field("Last probe day.")
@@ -450,6 +520,50 @@ class Progress(Projection):
 
     class Config:
         unique = ["district_id", "school_year", "school_id", "cycle_id", "subject_key", "measure"]
+
+
+class ProbeDay(Projection):
+    """Probes beside the aim line. One row per cycle of a school, student and day with a probe."""
+
+    cycle_id: pl.String = field("Cycle.", nullable=False)
+    subject_key: pl.String = field("Student.", nullable=False)
+    school_id: pl.String = field("School.")
+    measure: pl.String = field("Progress-monitoring measure.")
+    probed_on: pl.Date = field("Day of the probe.", nullable=False)
+    score: pl.Float64 = field("Score; the median of several on one day.", nullable=False)
+    aim_score: pl.Float64 = field("Aim line on that day; null without a goal, a baseline or a planned end.")
+
+    class Config:
+        unique = ["district_id", "school_year", "school_id", "cycle_id", "subject_key", "probed_on"]
+
+
+class RegroupingProposal(Projection):
+    """Students in need who are in no open cycle, and whom they could be taught with. One row per student and window."""
+
+    benchmark_window: pl.String = field("Benchmark window.", isin=SEASONS, nullable=False)
+    subject_key: pl.String = field("Student.", nullable=False)
+    school_id: pl.String = field("School on the reference date.")
+    grade: pl.String = field("Grade on the reference date.")
+    tier: pl.Int8 = field("Tier that stands, 2 or 3.", isin=[2, 3], nullable=False)
+    tier_decided_by: pl.String = field("team or recommendation: whose tier stands.", isin=DECIDERS)
+    until_on: pl.Date = field(
+        "Day by which cycles count: the day before the next reference date; null in the last window: all that is known."
+    )
+    last_cycle_id: pl.String = field("Cycle that ended last for the student by then, in the school year.")
+    last_ended_on: pl.Date = field("Day it was closed or the student left it.")
+    last_next_step: pl.String = field("What its response asked for.", isin=NEXT_STEPS)
+    concept: pl.String = field("Concept to work on next; null where it cannot be told.")
+    progression_place: pl.Int64 = field("Place of the concept on the district's progression; null where it names none.")
+    step: pl.String = field("again: the last cycle's concept; next: the one after it, its goal met.", isin=GROUP_STEPS)
+    group_number: pl.Int64 = field(
+        "Proposed group within school, grade, concept and step, from 1; null where none can be proposed."
+    )
+    group_students: pl.Int64 = field("Students in it.")
+    is_leftover: pl.Boolean = field("Alone: nobody else of the grade is at this concept and step.")
+    reason: pl.String = field("Why no group can be proposed; null where one is.", isin=UNGROUPED)
+
+    class Config:
+        unique = ["district_id", "school_year", "benchmark_window", "subject_key"]
 
 
 class ResponderRate(Projection):
@@ -568,8 +682,8 @@ class ClassDecision(Projection):
     interval_high: pl.Float64 = field("Upper end of the 95 % Jeffreys interval of the need share.")
     is_evaluable: pl.Boolean = field("Enough tested, and enough of the enrolled, for a rule about a class.")
     prior: pl.String = field(
-        "What the class is taken to share with others: two_level, one_level, full_bayes, pooled, fixed; jeffreys:"
-        " nothing, for a section that is not regular. Null with all that follows from it where not evaluable.",
+        "What the class is taken to share with others: two_level, one_level, moments, full_bayes, pooled, fixed;"
+        " jeffreys: nothing, for a section that is not regular. Null with all that follows where not evaluable.",
         isin=PRIORS,
     )
     prior_from: pl.String = field(
@@ -743,6 +857,7 @@ class QualityResult(Projection):
 
 
 PROJECTIONS: tuple[type[Projection], ...] = (
+    PolicySetting,
     WindowRule,
     ScreeningResult,
     ClassMembership,
@@ -751,10 +866,14 @@ PROJECTIONS: tuple[type[Projection], ...] = (
     Cycle,
     CycleOutcome,
     Progress,
+    ProbeDay,
     ResponderRate,
     InterventionEffect,
     TierPlacement,
+    RegroupingProposal,
     Referral,
+    School,
+    ClassContext,
     TierStability,
     ScreeningAccuracy,
     ClassDecision,

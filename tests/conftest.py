@@ -1,6 +1,7 @@
 """A district that was loaded once, for tests that only look at it."""
 
 import os
+import pickle
 import shutil
 import zipfile
 from dataclasses import dataclass
@@ -8,6 +9,7 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+from filelock import FileLock
 
 from warehouse.home import Home
 
@@ -39,14 +41,25 @@ class Lived:
 
 
 @pytest.fixture(scope="session")
-def lived(tmp_path_factory: pytest.TempPathFactory) -> Lived:
+def lived(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Lived:
+    """Made by the first process of the session that asks, and read by all."""
+    own = tmp_path_factory.getbasetemp()
+    shared = own if worker_id == "master" else own.parent
+    made = shared / "lived.pickle"
+    with FileLock(shared / "lived.lock"):
+        if not made.exists():
+            made.write_bytes(pickle.dumps(_live(shared / "lived")))
+    return pickle.loads(made.read_bytes())
+
+
+def _live(folder: Path) -> Lived:
     # here, because every test waits for what this file imports
     from pipelines.demo import POLICY
     from pipelines.loading import Loader
     from pipelines.simulate import corrected_school_file, simulate
     from pipelines.work import Work
 
-    folder = tmp_path_factory.mktemp("lived")
+    folder.mkdir()
     home = Home(folder / "home")
     home.make()
     kinds = ("roster", "map_growth", "star", "fastbridge", "cycles")
@@ -69,8 +82,8 @@ def lived(tmp_path_factory: pytest.TempPathFactory) -> Lived:
 
 @pytest.fixture
 def tampered(lived: Lived, tmp_path: Path) -> Home:
-    """A copy of the home, to be spoilt."""
-    shutil.copytree(lived.home.root, tmp_path / "home")
+    """A copy of the home, to be spoilt; without what SQLite keeps for whoever reads the vault just now."""
+    shutil.copytree(lived.home.root, tmp_path / "home", ignore=shutil.ignore_patterns("*-shm", "*-wal"))
     return Home(tmp_path / "home")
 
 

@@ -1,5 +1,6 @@
 """A home in a temporary folder with injected clock, keys and secret: land files, load, refresh, look."""
 
+import shutil
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -50,6 +51,13 @@ class Place:
         self.district = district
         self.clock = Clock()
         self.set_policy(policy)
+
+    def copy(self, root: Path) -> "Place":
+        """The same home in another folder, at the same time of its clock."""
+        shutil.copytree(self.home.root, root / "home")
+        made = Place(root, (self.home.policies / f"{self.district}.toml").read_text(), self.district)
+        made.clock = Clock(self.clock.now)
+        return made
 
     @property
     def log(self) -> Log:

@@ -117,9 +117,17 @@ def reference_section(listed: Row, course: Row | None, policy: DistrictPolicy) -
 
 
 def reference_membership(
-    subject: str, day: date, roster: list[Row], grade: str | None, policy: DistrictPolicy
+    subject: str,
+    day: date,
+    roster: list[Row],
+    grade: str | None,
+    policy: DistrictPolicy,
+    looked_on: date | None = None,
 ) -> Row | None:
-    """Math class of one student of one district and year on a day; None where not enrolled."""
+    """Math class of one student of one district and year on a day; None where not enrolled.
+
+    ``looked_on`` is the day of the student's test or of the census, where the policy goes by it.
+    """
     kept = [row for row in roster if not row["is_deleted"]]
     listed = {row["class_id"]: row for row in kept if row["event_type"] == "ClassListed"}
     courses = {row["course_id"]: row for row in kept if row["event_type"] == "CourseListed"}
@@ -146,21 +154,45 @@ def reference_membership(
 
     enrolled = [row for row in kept if row["event_type"] == "StudentEnrolled"]
     mine = [row for row in enrolled if row["subject_key"] == subject]
-    present = [row for row in mine if (first_day(row) or date.min) <= day and (last_day(row) or date.max) >= day]
+
+    def enrolled_on(at: date) -> list[Row]:
+        return [row for row in mine if (first_day(row) or date.min) <= at and (last_day(row) or date.max) >= at]
+
+    def days_of(class_id: str) -> int:
+        year_began = date(2025, policy.year_starts_month, 1)
+        spells = [
+            (min(last_day(row) or day, day) - max(first_day(row) or year_began, year_began)).days + 1
+            for row in mine
+            if row["class_id"] == class_id
+        ]
+        return sum(spell for spell in spells if spell > 0)
+
+    present = enrolled_on(day)
     if not present:
         return None
-    kinds: dict[str, list[tuple[int, date, str, Row]]] = defaultdict(list)
-    for row in present:
+    wanted = policy.classes.membership
+    elsewhere = enrolled_on(looked_on) if looked_on else []
+    if wanted == "majority":
+        elsewhere = [row for row in mine if days_of(row["class_id"])]
+    decided_by = wanted if elsewhere else "reference_date"
+    kinds: dict[str, list[tuple[int, Any, str, Row]]] = defaultdict(list)
+    there: dict[str, set[str]] = defaultdict(set)
+    for row in [*present, *elsewhere]:
         info = listed.get(row["class_id"])
         course = courses.get(info["course_id"]) if info else None
         basis = reference_math_basis(info, course, policy) if info else None
-        place = (first_day(row) or date.min, row["class_id"], row)
+        longest = -days_of(row["class_id"]) if decided_by == "majority" else first_day(row) or date.min
+        of = {"any": 0}
         if info and basis:
             section = reference_section(info, course, policy)
-            kinds["remedial" if section == "remedial" else "regular"].append((int(basis == "title"), *place))
+            of["remedial" if section == "remedial" else "regular"] = int(basis == "title")
         if info and info["class_type"] == "homeroom":
-            kinds["homeroom"].append((0, *place))
-        kinds["any"].append((0, *place))
+            of["homeroom"] = 0
+        for each, order in of.items():
+            if row in (elsewhere or present):
+                kinds[each].append((order, longest, row["class_id"], row))
+            if row in present:
+                there[each].add(row["class_id"])
 
     def best(kind: str) -> Row:
         return min(kinds[kind], key=lambda each: each[:3])[3]
@@ -205,8 +237,9 @@ def reference_membership(
         "class_id": row["class_id"] if has_class else None,
         "class_basis": basis or reference_math_basis(info or {}, course, policy),
         "section_type": reference_section(info or {}, course, policy) if has_class else None,
-        "in_two_classes": has_class and len({each[2] for each in kinds[kind]}) > 1,
-        "is_mobile": mobile,
+        "in_two_classes": has_class and len(there[kind]) > 1,
+        "membership_rule": decided_by,
+        "is_mobile": mobile or (has_class and wanted == "census" and not elsewhere),
     }
 
 

@@ -38,7 +38,9 @@ def proven(releases, layout, least, ceiling):
         for sign in (1, -1):
             goal = np.zeros(size)
             goal[each] = sign
-            answer = milp(goal, constraints=LinearConstraint(matrix, 0, 0), bounds=Bounds(low, high), integrality=np.ones(size))
+            answer = milp(
+                goal, constraints=LinearConstraint(matrix, 0, 0), bounds=Bounds(low, high), integrality=np.ones(size)
+            )
             ends.append(round(sign * answer.fun))
         found[each] = tuple(ends)
     return {place: found[each] for place, each in number.items() if each in found}

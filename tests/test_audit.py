@@ -214,7 +214,9 @@ def test_tables_that_contradict_one_another_are_refused():
 def test_intervals_are_those_of_every_table_there_is(seed):
     rng = np.random.default_rng(seed)
     counts = rng.integers(0, 6, (2, 3))
-    finest = pl.DataFrame({"row": np.repeat(["a", "b"], 3), "column": np.tile(["x", "y", "z"], 2), "count": counts.ravel()})
+    finest = pl.DataFrame(
+        {"row": np.repeat(["a", "b"], 3), "column": np.tile(["x", "y", "z"], 2), "count": counts.ravel()}
+    )
     made = problem([long(aggregated(finest, GRID), GRID)], GRID)
     hidden = np.isin(np.arange(len(made.cells)), rng.choice(len(made.cells), 5, replace=False))
     value = made.cells["value"].to_numpy()
@@ -259,7 +261,10 @@ def test_the_audit_finds_what_one_subtraction_gives_back_in_a_real_file_and_mode
         .agg(pl.col("level_1").is_null().sum().alias("withheld"), pl.col("grade").filter(pl.col("level_1").is_null()))
         .filter(pl.col("withheld") == 1)
         .explode("grade")
-        .join(real_file.filter(pl.col("grade").is_null() & pl.col("level_1").is_not_null()), on=["school_id", "school_year"])
+        .join(
+            real_file.filter(pl.col("grade").is_null() & pl.col("level_1").is_not_null()),
+            on=["school_id", "school_year"],
+        )
     )
     assert len(alone) > 0
     narrow = report.findings.filter(pl.col("rule") == "narrow")

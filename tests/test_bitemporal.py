@@ -1,14 +1,14 @@
 """Class members, scores and need of a past day as known at another: vector 16 (METHOD 5.1, 5.4; SEMANTICS 7.1, 7.2).
 
-The events of the vector come as files that say the same: a later roster, a later export, two full extracts that lack a
-test, an export that has the first score again. The vector's merge of two students (its query of 2025-12-05) is told to
-the pure functions here; that a merge and its reversal are events of the log, and so are known from their day on, is not
-tested here. Two rulings replace numbers of the vector: whoever is in two classes counts in one (7.1), and its
-``mobile_days`` of 0 are those of the policy below (7.2).
+The events of the vector come in two ways that say the same. By files: a later roster, a later export, two full extracts
+that lack a test, an export that has the first score again. By commands: retractions of the test and of the correction.
+The merge of two students and its reversal are stated by command in both. Two rulings replace numbers of the vector:
+whoever is in two classes counts in one, and the other is told as a conflict (7.1), and its ``mobile_days`` of 0 are
+those of the policy below (7.2).
 """
 
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ import polars as pl
 import pytest
 
 from pipelines.compute import compute
+from pipelines.corrections import merge, retract, unmerge
 from pipelines.facts import current_facts
 from pipelines.refresh import refresh
 from schemas.policy import DistrictPolicy, Window
@@ -24,14 +25,14 @@ from schemas.projections import ClassMembership, NeedLevel
 from tests.homes import POLICY, Clock, Place, map_file, map_row, users_file
 from tests.test_equality import ENROLMENTS
 from transforms.classes import count_classes
-from transforms.identity import winners
 from transforms.policies import Span
 from warehouse.projections import Projections
 
 VECTOR = json.loads((Path(__file__).parent / "data/vectors/16_bitemporal.json").read_text("utf-8"))
 AFTER_THE_MERGE = "2025-12-05"
 RULED = {AFTER_THE_MERGE: {"X": {"y": 0, "n": 1, "roster": 2}}}
-"""Need where SEMANTICS 7.1 replaces the vector's."""
+"""Need where SEMANTICS 7.1 replaces the vector's; a class of nobody has no row."""
+RECORDED_REFERENCE = "2025-09-30"
 SETTINGS = f"""
 full_extracts = ["nwea_map_assessment_results"]
 
@@ -43,7 +44,7 @@ school_year = "2026"
 season = "fall"
 begins_on = 2025-08-01
 ends_on = 2025-11-15
-reference_on = 2025-09-30
+reference_on = {RECORDED_REFERENCE}
 
 [[cuts]]
 measure = "map_growth_math"
@@ -89,21 +90,73 @@ FILES = [
     ("2025-09-20T06:00:00Z", "map.csv", scored({"A": 186, "B": 184, "C": 201}, 1)),
     ("2025-10-10T06:00:00Z", "enrollments.csv", enrolled(*MOVED)),
     ("2025-11-05T06:00:00Z", "map.csv", scored({"A": 192, "B": 184, "C": 201}, 2)),
+]
+"""When each file was recorded, and what it says; it was exported on that day."""
+BY_FILES = [
     ("2025-11-19T06:00:00Z", "map.csv", scored({"A": 192, "C": 201}, 3)),
     ("2025-11-20T06:00:00Z", "map.csv", scored({"A": 192, "C": 201}, 4)),
     ("2025-12-15T06:00:00Z", "map.csv", scored({"A": 186, "C": 201}, 5)),
 ]
-"""When each file was recorded, and what it says; it was exported on that day."""
+Step = tuple[str, Callable[[Place], None]]
+"""When something was recorded, and what."""
+MERGED, REVERSED = (EVENTS[each]["recorded"] for each in ("e10", "e11"))
 
 
-@pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
+def at(place: Place, moment: str) -> Place:
+    place.clock = Clock(datetime.fromisoformat(moment))
+    return place
+
+
+def event_of(place: Place, student: str, score: float) -> str:
+    """Event id of this student's test with this score."""
+    tests = place.events().filter(pl.col("score") == score, pl.col("vendor_test_id") == f"t{student}")
+    return str(tests["event_id"].item())
+
+
+def take_back(event: str, student: str, score: float) -> Step:
+    """The retraction that an event of the vector is."""
+    told = EVENTS[event]
+
+    def step(place: Place) -> None:
+        retract(
+            place.home, event_of(place, student, score), told["reason"], sources=at(place, told["recorded"]).sources()
+        )
+
+    return told["recorded"], step
+
+
+def identify(event: str, state: Callable[..., object]) -> Step:
+    """The merge of C and A, or its reversal."""
+    moment = EVENTS[event]["recorded"]
+
+    def step(place: Place) -> None:
+        keys = dict(names(place).select("student", "subject_key").rows())
+        state(place.home, keys["C"], keys["A"], "As the school said.", at(place, moment).sources())
+
+    return moment, step
+
+
+def read(moment: str, name: str, text: str) -> Step:
+    def step(place: Place) -> None:
+        report = at(place, moment).load(f"{moment[:10]}/{name}", text)
+        assert [row["status"] for row in report.rows] == ["loaded"]
+
+    return moment, step
+
+
+STEPS = [*(read(*each) for each in FILES), identify("e10", merge), identify("e11", unmerge)]
+WAYS = {
+    "by files": [read(*each) for each in BY_FILES],
+    "by commands": [take_back("e09", "B", 184.0), take_back("e12", "A", 192.0)],
+}
+
+
+@pytest.fixture(scope="module", params=WAYS)
+def place(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Place:
     """The log as it stands at the end of the year."""
     made = Place(tmp_path_factory.mktemp("known"), POLICY + SETTINGS)
-    for at, name, text in FILES:
-        made.clock = Clock(datetime.fromisoformat(at))
-        report = made.load(f"{at[:10]}/{name}", text)
-        assert [row["status"] for row in report.rows] == ["loaded"]
+    for _, step in sorted([*STEPS, *WAYS[request.param]], key=lambda each: each[0]):
+        step(made)
     return made
 
 
@@ -114,21 +167,23 @@ def names(place: Place) -> pl.DataFrame:
     return took.select("subject_key", student=pl.col("vendor_test_id").str.slice(1)).unique()
 
 
-def known(place: Place, at: datetime, reference_on: date, same: tuple[str, str] | None = None) -> dict[str, Any]:
-    """What the vector asks of a day; two students may be said to be the same."""
-    ledger = place.log.ledger_rows([place.district], at)
-    facts = current_facts(place.log, [place.district], ledger)
+def named(place: Place, moment: datetime) -> pl.DataFrame:
+    """``names`` as known at a time: while C and A are one student, that is A."""
     students = names(place)
-    if same is not None:
-        keys = dict(students.select("student", "subject_key").rows())
-        merge = {"district_id": ["d1"], "loser_key": [keys[same[0]]], "winner_key": [keys[same[1]]]}
-        shown = dict(winners(pl.DataFrame(merge)).select("subject_key", "shown_key").rows())
-        facts = {family: rows.with_columns(pl.col("subject_key").replace(shown)) for family, rows in facts.items()}
-        students = students.filter(student=same[1]).vstack(students.filter(pl.col("student") != same[1]))
-        students = students.with_columns(pl.col("subject_key").replace(shown)).unique("subject_key", keep="first")
+    if not datetime.fromisoformat(MERGED) < moment < datetime.fromisoformat(REVERSED):
+        return students
+    both = pl.col("student").is_in(["A", "C"])
+    shown = students.filter(both).select(pl.col("subject_key").min(), student=pl.lit("A"))
+    return pl.concat([students.filter(~both), shown])
+
+
+def known(place: Place, moment: datetime, reference_on: date) -> dict[str, Any]:
+    """What the vector asks of a day."""
+    ledger = place.log.ledger_rows([place.district], moment)
+    facts = current_facts(place.log, [place.district], ledger)
     year = {family: rows.filter(pl.col("school_year") == "2026").lazy() for family, rows in facts.items()}
     tables, _ = compute(year, {"d1": [Span(policy(place, reference_on))]})
-    return said(tables[ClassMembership], tables[NeedLevel], students)
+    return said(tables[ClassMembership], tables[NeedLevel], named(place, moment))
 
 
 def policy(place: Place, reference_on: date) -> DistrictPolicy:
@@ -171,14 +226,14 @@ def queries(merged: bool) -> Iterable[Any]:
 
 @pytest.mark.parametrize("query", queries(merged=False))
 def test_a_day_as_known_at_another(place: Place, query: dict[str, Any]):
-    at, day = datetime.fromisoformat(query["known_at"]), date.fromisoformat(query["reference_date"])
-    assert known(place, at, day) == expected(query)
+    moment, day = datetime.fromisoformat(query["known_at"]), date.fromisoformat(query["reference_date"])
+    assert known(place, moment, day) == expected(query)
 
 
 @pytest.mark.parametrize("query", queries(merged=True))
 def test_whoever_is_in_two_classes_is_listed_and_counts_in_the_longer_one(place: Place, query: dict[str, Any]):
-    at, day = datetime.fromisoformat(query["known_at"]), date.fromisoformat(query["reference_date"])
-    found, wanted = known(place, at, day, same=("C", "A")), expected(query)
+    moment, day = datetime.fromisoformat(query["known_at"]), date.fromisoformat(query["reference_date"])
+    found, wanted = known(place, moment, day), expected(query)
     assert (found["need"], found["score"]) == (wanted["need"], wanted["score"])
     assert found["in_two_classes"] == wanted["in_two_classes"]
     assert found["members"] == {"X": wanted["members"]["X"]}
@@ -186,16 +241,19 @@ def test_whoever_is_in_two_classes_is_listed_and_counts_in_the_longer_one(place:
 
 
 def test_one_extract_that_lacks_a_test_withdraws_nothing(place: Place):
-    second = datetime.fromisoformat("2025-11-20T06:00:00Z")
     day = date(2025, 9, 30)
+    second = datetime.fromisoformat("2025-11-20T06:00:00Z")
     assert "B" in known(place, second - timedelta(seconds=1), day)["score"]
     assert "B" not in known(place, second + timedelta(hours=1), day)["score"]
 
 
-@pytest.mark.parametrize("query", list(queries(merged=False))[:4])
+@pytest.mark.parametrize("query", [each for each in VECTOR["queries"] if each["reference_date"] == RECORDED_REFERENCE])
 def test_the_tables_of_a_past_day_say_the_same(place: Place, tmp_path: Path, query: dict[str, Any]):
-    at = datetime.fromisoformat(query["known_at"])
+    moment = datetime.fromisoformat(query["known_at"])
     past = Projections(str(tmp_path))
-    refresh(place.log, past, {"d1": place.home.policy("d1")}, as_of=at)
+    refresh(place.log, past, {"d1": place.home.policy("d1")}, as_of=moment)
     tables = [past.read(contract).collect() for contract in (ClassMembership, NeedLevel)]
-    assert said(tables[0], tables[1], names(place)) == expected(query)
+    found, wanted = said(tables[0], tables[1], named(place, moment)), expected(query)
+    assert {name: found[name] for name in ("score", "in_two_classes", "need")} == {
+        name: wanted[name] for name in ("score", "in_two_classes", "need")
+    }

@@ -5,14 +5,16 @@ from pathlib import Path
 
 import polars as pl
 import pytest
-from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
+from scipy import stats
 
 from schemas.contract import conform, require
 from schemas.policy import ClassRule, CutRule, DistrictPolicy
 from schemas.projections import LEVELS, ClassDecision
 from tests import reference_classrooms as reference
+from tests.examples import examples
 from tests.made_classes import POLICY, quality, school_data
 from transforms.class_priors import network_priors
 from transforms.classes import UnknownDistrict
@@ -21,7 +23,7 @@ from transforms.classrooms import LEVEL_OF, class_decisions, evaluable_classes
 VECTORS = Path(__file__).parent / "data" / "vectors"
 FIXED = DistrictPolicy(time_zone="America/Denver", classes=ClassRule(prior="fixed"))
 ONE_LEVEL = DistrictPolicy(time_zone="America/Denver", classes=ClassRule(prior="one_level"))
-READ = settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+READ = examples(40)
 
 
 def decided(*classes, checks=None, policies=None):
@@ -428,6 +430,35 @@ def test_full_bayes_gives_vector_10():
     assert found["p_above_if_all_tested"].is_between(0, 1).all()
 
 
+def of_moments(*counts):
+    rule = DistrictPolicy(time_zone="America/Denver", classes=ClassRule(prior="moments"))
+    rows = [{"cls": f"c{i:02}", "y": y, "n": n, "roster": n} for i, (y, n) in enumerate(counts)]
+    return decided(*rows, policies={"d1": rule})
+
+
+def test_moments_give_vector_10():
+    vector = json.loads((VECTORS / "10_beta_binomial.json").read_text())
+    found = of_moments(*zip(vector["y"], vector["n"], strict=True))
+    assert priors_of(found) == {("moments", "district_grade")}
+    assert found["prior_mean"][0] == pytest.approx(vector["moments"]["mu"], abs=1e-8)
+    assert found["prior_strength"][0] == pytest.approx(vector["moments"]["M"], abs=1e-8)
+    mean, strength = vector["moments"]["mu"], vector["moments"]["M"]
+    expected = [
+        stats.beta.sf(0.2, mean * strength + y, (1 - mean) * strength + n - y)
+        for y, n in zip(vector["y"], vector["n"], strict=True)
+    ]
+    assert found["p_above"].to_list() == pytest.approx(expected, abs=1e-8)
+    assert not found["at_bound"].any()
+
+
+def test_moments_of_classes_that_differ_as_by_chance_stand_at_the_greatest_strength():
+    found = of_moments(*[(4, 20)] * 8)
+    assert found["prior_strength"].unique().to_list() == [200.0] and found["at_bound"].all()
+    nobody = of_moments(*[(0, 20)] * 8)
+    assert nobody["prior_mean"][0] > 0 and nobody["p_above"].max() < 0.01
+    assert priors_of(of_moments(*[(4, 20)] * 7)) == {("pooled", "district_grade")}
+
+
 @pytest.mark.parametrize(("fdr", "expected"), [("bayes", "bfdr_flagged"), ("bh", "bh_flagged_q10")])
 def test_vector_10_flags_its_classes_under_either_rule_of_false_discovery(fdr, expected):
     vector = json.loads((VECTORS / "10_beta_binomial.json").read_text())
@@ -571,6 +602,7 @@ def test_permuting_class_ids_permutes_the_results(classes, random):
 def test_a_class_at_or_below_tau_is_never_called_a_classroom_matter(classes):
     found = decided(*classes).filter(pl.col("in_need") * 5 <= pl.col("tested"))
     assert not set(found["level"]) & {"CLASSROOM", "SYSTEM+CLASSROOM", "CLASSROOM_OR_SYSTEM"}
+    assert not found["is_flagged"].any()
 
 
 @READ

@@ -24,6 +24,7 @@ ON_A_HOME = [
     ["run"],
     ["status"],
     ["verify"],
+    ["report"],
     ["ui"],
     ["explain", "class", "x"],
     ["explain", "student", "x"],

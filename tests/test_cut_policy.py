@@ -6,6 +6,7 @@ from typing import get_args
 import pytest
 
 from pipelines.delivery import RULES
+from schemas.exports import measures
 from schemas.policy import (
     DEFAULT_CUTS,
     DEFAULT_STANDARD_ERRORS,
@@ -13,7 +14,6 @@ from schemas.policy import (
     DistrictPolicy,
     Expectation,
     UnreadablePolicy,
-    measures,
     read_policy,
 )
 

@@ -7,13 +7,14 @@ from pathlib import Path
 
 import polars as pl
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
 from schemas.contract import broken_rules, conform
 from schemas.policy import CutRule, DistrictPolicy, PinnedCut, StandardError, TierRule
 from schemas.projections import ClassMembership, CutScore, NeedLevel, ScreeningResult, WindowRule
+from tests.examples import examples
 from tests.reference_cuts import reference_cut
 from tests.tables import EXPORTED, facts, table
 from transforms.classes import class_sensitivity
@@ -224,7 +225,7 @@ PAIRS = st.lists(
 
 
 @given(PAIRS, st.integers(0, 99))
-@settings(max_examples=30, deadline=None)
+@examples(60)
 def test_any_pairs_give_the_cut_of_the_slow_version_in_any_order_and_none_falls_as_the_percentile_rises(pairs, seed):
     policy = district(cuts=(rule(tier_3_below=7.5, tier_2_below=15, watch_below=25, class_need_below=12),))
     tests = screened([{"score": score, "percentile": percentile} for score, percentile in pairs])
@@ -368,7 +369,7 @@ def test_observed_need_does_not_move_with_the_error():
 
 
 @given(PAIRS, st.sampled_from(["rudner", "kelley", "none"]), st.integers(0, 99))
-@settings(max_examples=15, deadline=None)
+@examples(30)
 def test_probabilities_fall_with_the_cut_and_the_score_and_depend_on_no_order(pairs, model, seed):
     cut = rule(tier_3_below=10, tier_2_below=15, class_need_below=12)
     policy = district(cuts=(cut,), tiers=TierRule(probability=model))

@@ -8,12 +8,13 @@ from typing import Any
 
 import polars as pl
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.contract import Contract, broken_rules, columns
 from schemas.policy import CycleRule, DistrictPolicy
 from schemas.projections import Cycle, CycleOutcome, Progress
+from tests.examples import examples
 from tests.reference_cycles import (
     POLICIES,
     attended,
@@ -32,7 +33,16 @@ from tests.reference_cycles import (
     scheduled,
     tutored,
 )
-from transforms.cycles import CycleTables, cycle_findings, cycle_outcomes, cycle_tables, cycles, peer_slopes, progress
+from transforms.cycles import (
+    FINDINGS,
+    CycleTables,
+    cycle_findings,
+    cycle_outcomes,
+    cycle_tables,
+    cycles,
+    peer_slopes,
+    progress,
+)
 
 VECTORS = json.loads((Path(__file__).parent / "data/vectors/07_cycle_outcome.json").read_text())["cases"]
 
@@ -344,7 +354,7 @@ def test_what_is_said_of_cycles_and_students_not_known_is_a_finding():
 def test_findings_name_every_rule_of_every_district_and_year():
     rows = [opened(), joined("ben", cycle="c9"), opened(district_id="d2")]
     found = cycle_findings(facts(*rows), POLICIES)
-    assert found.group_by("district_id", "school_year").len()["len"].to_list() == [8, 8]
+    assert found.group_by("district_id", "school_year").len()["len"].to_list() == [len(FINDINGS)] * 2
     assert found.filter(pl.col("rows") > 0).rows() == [("d1", "2026", "member_without_cycle", 1)]
 
 
@@ -684,7 +694,8 @@ def breaks(rows: pl.DataFrame, contract: type[Contract]) -> list[dict[str, Any]]
 
 def test_no_facts_are_no_rows():
     got = tables()
-    assert [table.height for table in got] == [0] * 6
+    assert all(table.is_empty() for table in got)
+    assert [table.schema for table in got] == [table.schema for table in tables(*peers(1))]
     assert not breaks(got.cycle_outcome, CycleOutcome)
 
 
@@ -741,7 +752,7 @@ def logs(draw: st.DrawFn) -> list[dict[str, Any]]:
     return rows
 
 
-@settings(max_examples=10, deadline=None)
+@examples(40)
 @given(st.lists(logs(), min_size=1, max_size=5), st.sampled_from([{}, {"assumed_minutes": 30, "probes_minimum": 3}]))
 def test_outcomes_are_those_of_the_slow_reference(many, numbers):
     """Each log is a district of its own; what they share is the run."""
@@ -762,7 +773,7 @@ def test_outcomes_are_those_of_the_slow_reference(many, numbers):
         assert shown == {n: pytest.approx(v, abs=1e-8) if isinstance(v, float) else v for n, v in row.items()}, pair
 
 
-@settings(max_examples=8, deadline=None)
+@examples(20)
 @given(logs(), st.randoms(use_true_random=False))
 def test_the_order_of_rows_never_matters_and_every_contract_holds(rows, random):
     before = tables(*rows)
@@ -824,7 +835,7 @@ def test_a_slope_above_the_peers_is_not_poor():
     ]
 
 
-@settings(max_examples=12, deadline=None)
+@examples(25)
 @given(
     st.lists(st.lists(st.integers(0, 6), min_size=1, max_size=4), min_size=1, max_size=9),
     st.integers(1, 4),
@@ -948,3 +959,19 @@ def test_assumed_minutes_are_counted():
     rows = [opened(), joined(), closed(42), *delivered(1), scheduled(5), held(5), attended(5, minutes=None)]
     assert cycle_outcomes(facts(*rows), policy)["assumed_sessions"].item() == 1
     assert cycle_outcomes(facts(*rows), POLICIES)["assumed_sessions"].item() == 0
+
+
+# Probe days
+
+
+def test_a_probe_day_stands_beside_the_aim_line():
+    rows = [opened(days=42), joined(baseline=10.0, goal_score=22.0), probe(0, 10), probe(21, 14), probe(21, 16)]
+    got = tables(*rows).probe_day
+    assert got.select("cycle_id", "subject_key", "probed_on", "score", "aim_score").rows() == [
+        ("c1", "ana", day(0), 10, 10),
+        ("c1", "ana", day(21), 15, 16),
+    ]
+
+
+def test_a_probe_day_without_a_goal_has_no_aim():
+    assert tables(opened(), joined(), probe(7, 12)).probe_day.select("score", "aim_score").rows() == [(12, None)]

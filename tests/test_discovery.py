@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
+from tests.examples import examples
 from transforms.discovery import believed, discovered
 
 TEN = json.loads((Path(__file__).parent / "data" / "vectors" / "10_beta_binomial.json").read_text())
@@ -35,6 +36,7 @@ def test_vector_10_is_discovered_by_its_exact_tails():
     assert [place for place, is_discovered in enumerate(told) if is_discovered] == TEN["bh_flagged_q10"]
 
 
+@examples(100)
 @given(CHANCES)
 def test_tails_are_adjusted_as_scipy_does(chances):
     told = discovered(family(chances, 0.3), "chance", ["of"], "share").to_list()
@@ -43,6 +45,7 @@ def test_tails_are_adjusted_as_scipy_does(chances):
     assert told == [each is not None and next(adjusted) <= 0.3 + 1e-9 for each in chances]
 
 
+@examples(100)
 @given(CHANCES)
 def test_the_believed_are_the_most_that_stay_within_the_share(chances):
     told = believed(family(chances), "chance", ["of"], "share").to_list()

@@ -9,15 +9,17 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy import special, stats
 
 from schemas.contract import broken_rules, columns
 from schemas.policy import DistrictPolicy, GrowthNorm, ResponseRule
 from schemas.projections import Cycle, CycleOutcome, InterventionEffect, NeedLevel, ScreeningResult
+from tests.examples import examples
 from tests.made_classes import frame
-from transforms.effects import hedges_g, intervention_effects, nearest_pairs, regression_to_the_mean
+from transforms.effects import hedges_g, intervention_effects, regression_to_the_mean
+from transforms.matching import nearest_pairs
 
 VECTORS = json.loads((Path(__file__).parent / "data/vectors/08_rtm_effects.json").read_text())
 KEY = {"district_id": "d1", "school_year": "2026"}
@@ -112,7 +114,7 @@ def students(scores, name, cell="a"):
     return pl.DataFrame(rows, schema={"cell": pl.String, "score": pl.Float64, "key": pl.String}, orient="row")
 
 
-@settings(max_examples=40, deadline=None)
+@examples(80)
 @given(
     st.lists(st.integers(0, 12), max_size=9),
     st.lists(st.integers(0, 12), max_size=12),

@@ -6,20 +6,21 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
-from schemas.contract import conform, require
+from schemas.contract import broken_rules, conform
 from schemas.policy import ClassRule
 from schemas.projections import ClassGrowth, ClassMembership, NeedLevel
 from tests import reference_entering as reference
+from tests.examples import examples
 from tests.made_classes import POLICY, REFERENCE_ON, frame
 from transforms.entering import class_growth
 
 VECTOR = json.loads((Path(__file__).parent / "data" / "vectors" / "12_entering_class.json").read_text())
 BANDS = {"T3": "tier_3", "T2": "tier_2", "WATCH": "watch", "T1": "none"}
-READ = settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+READ = examples(40)
 
 
 def school_data(students, window="winter", district="d1"):
@@ -187,7 +188,9 @@ def test_the_knobs_are_read():
 
 def test_rows_keep_their_contract():
     found = compared([*group("a", "none", 12, 2), *group("rest", "none", 40, 4)])
-    require(conform(found.with_columns(input_id=pl.lit("i")).lazy(), ClassGrowth).collect(), ClassGrowth)
+    shaped = conform(found.with_columns(input_id=pl.lit("i")).lazy(), ClassGrowth).collect()
+    assert shaped.height == 2
+    assert broken_rules(shaped, ClassGrowth).is_empty()
 
 
 # Properties

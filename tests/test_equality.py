@@ -10,13 +10,14 @@ from pathlib import Path
 
 import polars as pl
 import pytest
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
 from pipelines.facts import current_facts
 from pipelines.refresh import refresh
 from pipelines.simulate import simulate
+from tests.examples import examples
 from tests.homes import POLICY, Place, map_file, map_row, users_file
 from warehouse.projections import Projections
 
@@ -82,8 +83,9 @@ TELLINGS = st.lists(
 )
 
 
-@settings(max_examples=1, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+@examples(15, share=15)
 @given(TELLINGS.flatmap(lambda each: st.tuples(st.just(each), st.permutations(range(len(each))))))
+@example(([("assessment", 1, 186, 30), ("assessment", 2, 186, 30)], [1, 0]))
 @example(([("assessment", 1, 186, 30), ("assessment", 2, 192, 30), ("assessment", 3, 186, 30)], [0, 2, 1]))
 @example(([("assessment", 1, 186, 30), ("combo", 1, 192, None), ("combo", 3, 186, 30)], [2, 1, 0]))
 @example(([("assessment", 2, 186, 30), ("assessment", 2, 192, 30)], [1, 0]))
@@ -260,7 +262,13 @@ def test_the_same_landing_folder_twice_appends_nothing(at_once: Place, files: di
 
 @pytest.mark.parametrize(
     "order",
-    ["random 1", *(pytest.param(each, marks=pytest.mark.slow) for each in ("roster last", "random 2", "random 3"))],
+    [
+        "random 1",
+        *(
+            pytest.param(each, marks=pytest.mark.slow)
+            for each in ("roster last", *(f"random {n}" for n in range(2, 6)))
+        ),
+    ],
 )
 def test_files_in_any_order_give_equal_projections(
     at_once: Place, files: dict[str, tuple[Path, ...]], tmp_path: Path, order: str

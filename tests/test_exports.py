@@ -7,12 +7,13 @@ from datetime import date
 
 import polars as pl
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.contract import columns
 from schemas.events import EVENT_TYPES, FAMILIES, PAYLOADS
 from schemas.exports import layouts
+from tests.examples import examples
 from tests.parsing import EXPORTS, balance, facts, made, outcomes, read, real, rejections, sample
 from tests.tables import rows as table_rows
 from transforms.exports import unhashed, wanted
@@ -357,7 +358,7 @@ def test_excel_serials_are_days_in_a_workbook_alone():
 CELLS = ("", "1", "0", "x", "Math", "Science", "2026-09-01", "9/1/2026", "1900-01-01", "2027", "50", "101", "N/A*", "Y")
 
 
-@settings(max_examples=30, deadline=None)
+@examples(60)
 @given(
     cells=st.lists(st.lists(st.sampled_from(CELLS), min_size=9, max_size=9), max_size=6),
     wide=st.booleans(),
@@ -369,7 +370,7 @@ def test_rows_and_facts_add_up_whatever_stands_in_the_cells(cells: list[list[str
     balance(parsed, len(lines))
 
 
-@settings(max_examples=15, deadline=None)
+@examples(30)
 @given(data=st.data())
 @pytest.mark.parametrize("layout_id", ["nwea_map_assessment_results", "oneroster_enrollments", "fastbridge_amath"])
 def test_damaged_samples_add_up(layout_id: str, data: st.DataObject):

@@ -7,10 +7,11 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
+from tests.examples import examples
 from transforms.growth import aim, ols, p_slope_at_least, point_rule, slope_status, theil_sen
 
 VECTORS = json.loads((Path(__file__).parent / "data/vectors/06_growth.json").read_text())
@@ -182,7 +183,7 @@ points = st.lists(
 )
 
 
-@settings(max_examples=30, deadline=None)
+@examples(60)
 @given(st.lists(points, min_size=1, max_size=5), st.randoms(use_true_random=False))
 def test_all_lines_at_once_are_scipys_lines_one_by_one(many, random):
     rows = [(number, *point) for number, each in enumerate(many) for point in each]
@@ -208,7 +209,7 @@ def test_all_lines_at_once_are_scipys_lines_one_by_one(many, random):
             assert fit["slope_standard_error"] == pytest.approx(error, rel=1e-6, abs=1e-6)
 
 
-@settings(max_examples=15, deadline=None)
+@examples(30)
 @given(st.lists(points, min_size=2, max_size=4))
 def test_a_series_does_not_depend_on_the_others(many):
     rows = series(*[([day for day, _ in each], [score for _, score in each]) for each in many])

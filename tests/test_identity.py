@@ -1,9 +1,10 @@
 """Who is one student."""
 
 import polars as pl
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.examples import examples
 from transforms.identity import best_match, winners
 
 
@@ -33,7 +34,7 @@ def test_without_merges_nobody_is_renamed():
     assert winners(merges()).is_empty()
 
 
-@settings(max_examples=40, deadline=None)
+@examples(80)
 @given(st.lists(st.tuples(st.sampled_from("abcdefgh"), st.sampled_from("abcdefgh")), max_size=10))
 def test_linked_keys_agree_with_a_plain_search(pairs):
     links: dict[str, set[str]] = {}

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests import reference_classrooms as reference
+from tests.examples import examples
 from transforms import intervals
 
 VECTORS = Path(__file__).parent / "data" / "vectors"
@@ -60,6 +61,7 @@ COUNTS = st.integers(0, 400).flatmap(lambda n: st.tuples(st.integers(0, n), st.j
 SMALL = st.integers(0, 40).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n)))
 
 
+@examples(100)
 @given(SMALL, COUNTS)
 def test_one_beta_above_another_agrees_with_the_exact_sum(one, other):
     (y1, n1), (y2, n2) = one, other
@@ -67,6 +69,7 @@ def test_one_beta_above_another_agrees_with_the_exact_sum(one, other):
     assert abs(found - reference.p_greater(y1, n1, y2, n2)) < 1e-8
 
 
+@examples(100)
 @given(SMALL, SMALL)
 def test_either_of_two_betas_is_the_greater(one, other):
     first = (one[0] + 0.5, one[1] - one[0] + 0.5)
@@ -74,6 +77,7 @@ def test_either_of_two_betas_is_the_greater(one, other):
     assert abs(intervals.p_greater(*first, *second) + intervals.p_greater(*second, *first) - 1) < 1e-8
 
 
+@examples(100)
 @given(SMALL.filter(lambda pair: pair[1] > 0))
 def test_every_interval_holds_the_observed_share(pair):
     y, n = pair

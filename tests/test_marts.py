@@ -25,6 +25,7 @@ from schemas.projections import (
     SEASONS,
     ClassDecision,
     ClassGrowth,
+    ClassMembership,
     Cycle,
     CycleOutcome,
     IngestLedger,
@@ -32,7 +33,9 @@ from schemas.projections import (
     Referral,
     ResponderRate,
     SchoolSignal,
+    ScreeningResult,
     TierPlacement,
+    WindowRule,
 )
 from tests.made_classes import POLICY, frame, quality, school_data
 from transforms.classrooms import LEVEL_OF, NOT_REGULAR, class_decisions
@@ -41,6 +44,9 @@ from warehouse.publish import duckdb_type, mart_sql
 FORBIDDEN = ("ineffective", "failing teacher", "caused by", "teacher", "bad", "worst", "rank")
 KEY = {"district_id": "d1", "school_year": "2026", "input_id": "i"}
 READS = (
+    WindowRule,
+    ScreeningResult,
+    ClassMembership,
     ClassDecision,
     ClassGrowth,
     TierPlacement,

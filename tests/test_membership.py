@@ -4,13 +4,14 @@ from datetime import date, timedelta
 
 import polars as pl
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
 from schemas.contract import broken_rules, conform
 from schemas.policy import ClassRule, DistrictPolicy
-from schemas.projections import ClassMembership, WindowRule
+from schemas.projections import ClassMembership, ScreeningResult, WindowRule
+from tests.examples import examples
 from tests.reference import reference_membership
 from tests.tables import facts, table
 from transforms.membership import class_memberships
@@ -69,9 +70,10 @@ def members(
     listed: str = CLASSES,
     description: str = "",
     not_tested: str = "",
+    tests: pl.LazyFrame | None = None,
 ) -> pl.DataFrame:
     given_facts = facts(roster=roster(enrolments, listed), description=description, not_tested=not_tested)
-    found = class_memberships(given_facts, windows(day), {"d1": policy}).collect().sort("subject_key")
+    found = class_memberships(given_facts, windows(day), {"d1": policy}, tests).collect().sort("subject_key")
     checked = conform(found.with_columns(input_id=pl.lit("i")).lazy(), ClassMembership).collect()
     assert broken_rules(checked, ClassMembership).is_empty()
     return found
@@ -103,6 +105,7 @@ def test_each_rule_finds_its_class():
         benchmark_window="fall",
         reference_on=date(2025, 9, 30),
         school_id="s1",
+        membership_rule="reference_date",
         is_mobile=False,
         in_two_classes=False,
         is_alternate_assessment=False,
@@ -296,6 +299,104 @@ def test_mobile_days_are_policy():
     assert found["is_mobile"].to_list() == [False, False]
 
 
+# Another day, or the most days
+
+
+def rule(membership: str, **knobs) -> DistrictPolicy:
+    return POLICY.model_copy(update={"classes": ClassRule(membership=membership, **knobs)})
+
+
+def taken(**days: str) -> pl.LazyFrame:
+    """Chosen tests of fall, one of each student named."""
+    lines = "\n".join(f"{who} | {day} | {who}" for who, day in days.items())
+    return table(
+        ScreeningResult,
+        f"subject_key | occurred_on | natural_key\n{lines}",
+        district_id="d1",
+        school_year="2026",
+        benchmark_window="fall",
+        is_chosen=True,
+    ).lazy()
+
+
+MOVED = """
+    StudentEnrolled | a | math | 2025-08-20 | 2025-09-24 | s1 | | |
+    StudentEnrolled | a | math2 | 2025-09-25 | | s1 | | |
+    StudentEnrolled | b | math2 | 2025-08-20 | | s1 | | |
+"""
+"""On 30 September a is in math2, for six days."""
+
+
+@pytest.mark.parametrize(
+    ("policy", "class_id", "said"),
+    [
+        (POLICY, "math2", "reference_date"),
+        (rule("test_date"), "math", "test_date"),
+        (rule("majority"), "math", "majority"),
+        (rule("census", census_on="09-01"), "math", "census"),
+        (rule("census"), "math2", "census"),
+    ],
+)
+def test_the_policy_says_which_day_decides_the_class_of_who_moved(policy, class_id, said):
+    found = members(MOVED, policy=policy, tests=taken(a="2025-09-10", b="2025-09-10"))
+    assert found.select("subject_key", "class_id").rows() == [("a", class_id), ("b", "math2")]
+    assert found["membership_rule"].to_list() == [said, said]
+    assert found["reference_on"].unique().to_list() == [date(2025, 9, 30)]
+    assert not found["in_two_classes"].any()
+
+
+def test_without_a_test_or_a_class_on_its_day_the_reference_date_decides():
+    by_test = rule("test_date")
+    for tests in (taken(b="2025-09-10"), taken(a="2025-08-01"), None):
+        assert members(MOVED, policy=by_test, tests=tests).row(0, named=True)["class_id"] == "math2"
+    found = members(MOVED, policy=by_test, tests=taken(b="2025-09-10"))
+    assert found["membership_rule"].to_list() == ["reference_date", "test_date"]
+
+
+def test_of_tests_of_several_measures_the_first_day_decides_and_only_chosen_ones_of_the_window():
+    other = taken(a="2025-09-26").with_columns(natural_key=pl.lit("later"))
+    both = pl.concat([taken(a="2025-09-10"), other])
+    assert members(MOVED, policy=rule("test_date"), tests=both).row(0, named=True)["class_id"] == "math"
+    for is_not in ({"is_chosen": False}, {"benchmark_window": "winter"}):
+        tests = pl.concat([other, taken(a="2025-09-10").with_columns(**{k: pl.lit(v) for k, v in is_not.items()})])
+        assert members(MOVED, policy=rule("test_date"), tests=tests).row(0, named=True)["class_id"] == "math2"
+
+
+def test_who_was_nowhere_on_the_census_is_listed_and_not_counted():
+    late = MOVED + "StudentEnrolled | c | math | 2025-09-02 | | s1 | | |"
+    found = members(late, policy=rule("census", census_on="09-01"))
+    told = found.select("subject_key", "class_id", "membership_rule", "is_mobile").rows()
+    assert told[2] == ("c", "math", "reference_date", True)
+    assert [row[3] for row in told[:2]] == [False, False]
+
+
+def test_who_left_before_the_reference_date_is_no_member_by_any_rule():
+    gone = "StudentEnrolled | a | math | 2025-08-20 | 2025-09-29 | s1 | | |"
+    for membership in ("test_date", "majority", "census"):
+        assert members(gone, policy=rule(membership, **({"census_on": "09-01"} if membership == "census" else {})),
+                       tests=taken(a="2025-09-10")).is_empty()  # fmt: skip
+
+
+def test_days_of_one_class_add_up_and_begin_with_the_school_year():
+    rows = """
+        StudentEnrolled | a | math | 2025-08-01 | 2025-08-14 | s1 | | |
+        StudentEnrolled | a | math2 | 2025-08-15 | 2025-09-06 | s1 | | |
+        StudentEnrolled | a | math | 2025-09-07 | 2025-09-22 | s1 | | |
+        StudentEnrolled | a | math2 | 2025-09-23 | 2025-09-30 | s1 | | |
+        StudentEnrolled | b | math | 2024-01-01 | 2025-07-20 | s1 | | |
+        StudentEnrolled | b | math2 | 2025-07-21 | | s1 | | |
+    """
+    assert members(rows, policy=rule("majority"))["class_id"].to_list() == ["math2", "math2"]
+    longer = rows.replace("2025-09-22", "2025-09-24").replace("2025-09-23", "2025-09-25")
+    assert members(longer, policy=rule("majority"))["class_id"].to_list() == ["math", "math2"]
+
+
+def test_a_census_is_a_day_of_every_year():
+    for day in ("13-01", "02-29", "10-1", "October"):
+        with pytest.raises(ValueError, match=f"{day} is no day of every year"):
+            ClassRule(census_on=day)
+
+
 def test_an_alternate_assessment_is_an_exemption_of_the_year_or_a_description_of_the_day():
     found = members(
         "\n".join(f"StudentEnrolled | {s} | math | 2025-08-20 | | s1 | | |" for s in "abcd"),
@@ -344,23 +445,32 @@ def small_rosters(draw) -> tuple[str, str, list[date]]:
     return "\n".join(lines), "event_type | subject_key | group_kind | group_value\n" + "\n".join(grades), days
 
 
-@given(small_rosters(), st.lists(DAY, max_size=8), st.randoms(use_true_random=False))
-@settings(max_examples=12, deadline=None)
-def test_memberships_agree_with_the_slow_version_in_any_order(drawn, free, random):
+MEMBERSHIP = st.sampled_from(["reference_date", "test_date", "majority", "census"])
+
+
+@given(small_rosters(), st.lists(DAY, max_size=8), MEMBERSHIP, DAY, st.randoms(use_true_random=False))
+@examples(60)
+def test_memberships_agree_with_the_slow_version_in_any_order(drawn, free, membership, test_on, random):
     enrolments, described, days = drawn
-    policy = POLICY.model_copy(update={"no_school_days": tuple(free)})
+    policy = rule(membership).model_copy(update={"no_school_days": tuple(free)})
+    tests = taken(a=test_on.isoformat(), c=test_on.isoformat())
     rows = roster(enrolments)
     given_facts = facts(roster=rows, description=described)
     dates = windows(*(day.isoformat() for day in days))
-    found = class_memberships(given_facts, dates, {"d1": policy}).collect().sort("benchmark_window", "subject_key")
+    found = class_memberships(given_facts, dates, {"d1": policy}, tests).collect()
+    found = found.sort("benchmark_window", "subject_key")
     assert not found.select("benchmark_window", "subject_key").is_duplicated().any()
     shuffled = rows.sample(fraction=1.0, shuffle=True, seed=random.randint(0, 99))
-    again = class_memberships(given_facts | {"roster": shuffled.lazy()}, dates, {"d1": policy})
+    again = class_memberships(given_facts | {"roster": shuffled.lazy()}, dates, {"d1": policy}, tests)
     assert_frame_equal(found, again.collect().sort("benchmark_window", "subject_key"))
     grades = dict(given_facts["description"].select("subject_key", "group_value").collect().iter_rows())
     by_key = {(r["benchmark_window"], r["subject_key"]): r for r in found.iter_rows(named=True)}
     for season, day in zip(("fall", "winter", "spring"), days, strict=True):
         for subject in "abcd":
-            slow = reference_membership(subject, day, rows.to_dicts(), grades.get(subject), policy)
+            looked_on = {
+                "census": date(2025, 10, 1),
+                "test_date": test_on if season == "fall" and subject in "ac" else None,
+            }.get(membership)
+            slow = reference_membership(subject, day, rows.to_dicts(), grades.get(subject), policy, looked_on)
             fast = by_key.get((season, subject))
             assert slow == (fast and {name: fast[name] for name in slow or ()})

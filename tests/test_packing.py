@@ -7,12 +7,13 @@ from pathlib import Path
 
 import polars as pl
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from pipelines.facts import current_facts
 from pipelines.verify import verify_home
 from schemas.events import Sighting
+from tests.examples import examples
 from tests.homes import Place, map_file, map_row, users_file
 from tests.test_loading import export_of
 from transforms.versions import compare, standing
@@ -49,7 +50,7 @@ HISTORY = st.lists(st.tuples(st.sampled_from("km"), st.sampled_from("ab"), st.in
 """Sightings in the order in which they arrive."""
 
 
-@settings(max_examples=20, deadline=None)
+@examples(40)
 @given(HISTORY, st.integers(0, 12), st.tuples(st.sampled_from("km"), st.sampled_from("ab"), st.integers(0, 5)))
 def test_what_stood_at_any_time_stands_after_packing(tmp_path_factory, history, packed_at, new):
     """Also where exports arrive out of order, before the packing and after it."""

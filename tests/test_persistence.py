@@ -1,11 +1,12 @@
 """Which findings stand."""
 
 import polars as pl
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
 from schemas.projections import ClassDecision
+from tests.examples import examples
 from tests.tables import table
 from transforms.persistence import STANDING, persistence
 
@@ -201,7 +202,7 @@ def test_what_is_found_in_fall_describes_who_arrived():
 
 # Properties
 
-READ = settings(max_examples=30, deadline=None)
+READ = examples(60)
 CLASSES = st.lists(
     st.tuples(
         st.sampled_from("abcd"),

@@ -267,7 +267,7 @@ def test_a_bad_value_fails_its_check_and_is_not_shown():
     rows = conform(pl.LazyFrame([row]), TierPlacement).collect()
     quality = contract_results(rows, TierPlacement, rows.select("district_id", "school_year"))
     found = by_check(quality)
-    (result,) = check_results(found, [("projections/tier_placement", "contract")])
+    (result,) = check_results(found, [("projections/tier_placement", "contract")], Path("reports"))
     assert not result.passed and result.severity == dg.AssetCheckSeverity.ERROR
     rules = {each.data["rule"] for each in result.metadata["what_failed"].records}
     assert any("need_level" in rule for rule in rules) and any("tier" in rule for rule in rules)

@@ -4,13 +4,14 @@ from datetime import date
 
 import polars as pl
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
 from schemas.contract import broken_rules, columns, conform
 from schemas.policy import CutRule, DistrictPolicy
 from schemas.projections import ClassMembership, NeedLevel, Projection, ScreeningResult, WindowRule
+from tests.examples import examples
 from tests.reference import reference_need
 from tests.tables import EXPORTED, facts, rows, table
 from transforms.cuts import cut_scores
@@ -18,7 +19,8 @@ from transforms.cycles import cycle_tables
 from transforms.membership import class_memberships
 from transforms.placement import need_levels
 from transforms.screening import screening_results
-from transforms.tiers import placement_inputs, tier_states
+from transforms.tier_inputs import placement_inputs
+from transforms.tiers import tier_states
 from transforms.windows import window_rules
 
 
@@ -241,7 +243,7 @@ CUTS = st.lists(
     st.sets(st.sampled_from("abcdefg"), min_size=1),
     st.integers(0, 9),
 )
-@settings(max_examples=12, deadline=None)
+@examples(25)
 def test_levels_agree_with_the_slow_version_in_any_order(cases, cuts, enrolled, seed):
     policy = district(cuts=tuple(cuts))
     grades = {subject: "4" if subject < "d" else "5" for subject in "abcdefg"}

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import polars as pl
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
+from tests.examples import examples
 from transforms.poisson_binomial import at_least
 
 VECTORS = Path(__file__).parent / "data" / "vectors"
@@ -61,7 +62,7 @@ def slow_tail(p: list[float], least: int) -> float:
     st.lists(st.tuples(st.lists(st.floats(0, 1), min_size=1, max_size=7), st.integers(-1, 8)), min_size=1, max_size=9),
     st.integers(0, 99),
 )
-@settings(max_examples=30, deadline=None)
+@examples(60)
 def test_every_group_agrees_with_all_its_subsets_in_any_order_and_company(groups, seed):
     rows = pl.DataFrame(
         [(number, each, least) for number, (p, least) in enumerate(groups) for each in p],

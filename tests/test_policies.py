@@ -7,9 +7,11 @@ import polars as pl
 import pytest
 
 from pipelines.refresh import refresh
-from schemas.policy import DistrictPolicy, UnreadablePolicy
+from schemas.contract import broken_rules, columns
+from schemas.policy import ClassRule, DistrictPolicy, UnreadablePolicy
+from schemas.projections import PolicySetting
 from tests.homes import POLICY, Clock, Place, map_file, map_row
-from transforms.policies import History, window_ends
+from transforms.policies import History, Span, policy_settings, window_ends
 from warehouse.home import Home
 from warehouse.projections import Projections
 
@@ -33,17 +35,18 @@ def policy(tier_2: int, head: str = "") -> str:
     return POLICY + head + CUT.format(tier_2=tier_2)
 
 
-@pytest.fixture
-def place(tmp_path: Path) -> Place:
-    return started(tmp_path, datetime(2026, 2, 1, tzinfo=UTC))
-
-
-def started(root: Path, now: datetime) -> Place:
-    made = Place(root, policy(21))
-    made.clock = Clock(now)
+@pytest.fixture(scope="module")
+def started(tmp_path_factory: pytest.TempPathFactory) -> Place:
+    made = Place(tmp_path_factory.mktemp("started"), policy(21))
+    made.clock = Clock(datetime(2026, 2, 1, tzinfo=UTC))
     made.load("2026-01-30/map.csv", map_file(*FALL, *WINTER))
     made.refresh()
     return made
+
+
+@pytest.fixture
+def place(started: Place, tmp_path: Path) -> Place:
+    return started.copy(tmp_path)
 
 
 def levels(place: Place) -> dict[str, set[str]]:
@@ -94,6 +97,32 @@ def test_retroactive_needs_a_reason():
         DistrictPolicy(time_zone="America/Denver", retroactive=True)
 
 
+def test_each_retroactive_change_has_a_reason_of_its_own(place: Place):
+    place.set_policy(policy(25, 'retroactive = true\nreason = "The board corrected the cut."\n'))
+    place.load()
+    place.refresh()
+    assert place.load().rules == 0  # the same file again is no change
+    for tier_2, reason in ((30, "The board corrected the cut."), (21, " the Board  corrected the CUT.")):
+        place.set_policy(policy(tier_2, f'retroactive = true\nreason = "{reason}"\n'))
+        with pytest.raises(UnreadablePolicy, match="its reason is that of an earlier change") as refused:
+            place.load()
+        assert "board" not in str(refused.value).lower()
+    place.refresh()
+    assert levels(place)["fall"] == {"tier_2"}
+    place.set_policy(policy(30, 'retroactive = true\nreason = "The appeal of May."\n'))
+    assert place.load().rules == 1
+
+
+def test_a_reason_that_was_left_in_the_file_makes_no_later_change_retroactive(place: Place):
+    left = 'retroactive = true\nreason = "The board corrected the cut."\n'
+    place.set_policy(policy(25, left))
+    place.load()
+    place.set_policy(policy(30, f"valid_from = 2026-07-01\n{left}"))
+    assert place.load().rules == 1
+    assert place.events("rules").sort("valid_from")["is_retroactive"].to_list()[-1] is False
+    assert place.log.notes.scan().collect().height == 1
+
+
 def test_a_policy_older_than_the_one_on_record_is_refused(place: Place):
     place.set_policy(policy(25, "valid_from = 2026-07-01\n"))
     place.load()
@@ -111,7 +140,7 @@ def test_how_files_are_kept_and_what_is_plausible_may_change_any_day(place: Plac
 
 def test_a_policy_set_back_is_three_facts(place: Place):
     for tier_2 in (25, 21):
-        place.set_policy(policy(tier_2, 'retroactive = true\nreason = "A trial."\n'))
+        place.set_policy(policy(tier_2, f'retroactive = true\nreason = "A trial of {tier_2}."\n'))
         place.load()
         place.refresh()
     assert place.events("rules").height == 3
@@ -174,3 +203,27 @@ def test_a_policy_is_no_file_of_a_student(place: Place):
     home = Home(place.home.root)
     assert place.ledger().height == 1
     assert home.districts() == ["d1"]
+
+
+# Settings in force
+
+
+def test_settings_in_force_say_what_differs_from_the_default_and_since_when():
+    first = DistrictPolicy(time_zone="America/Denver", source="Board, 2025.")
+    second = first.model_copy(update={"classes": ClassRule(tau=0.25), "source": "Board, 2026."})
+    plans = {"d1": [Span(first, None, date(2026, 1, 5)), Span(second, date(2026, 1, 5), None)]}
+    years = pl.DataFrame({"district_id": ["d1"], "school_year": ["2026"]})
+    got = policy_settings(plans, years)
+    assert got.filter(setting="classes.tau").select("value", "is_default", "from_on", "until_on", "source").rows() == [
+        ("0.2", True, None, date(2026, 1, 5), "Board, 2025."),
+        ("0.25", False, date(2026, 1, 5), None, "Board, 2026."),
+    ]
+    assert {each.split(".")[0] for each in got["setting"]} >= {"tiers", "cuts", "classes", "cycles", "windows"}
+    assert broken_rules(
+        got.with_columns(input_id=pl.lit("i")).select(list(columns(PolicySetting))), PolicySetting
+    ).is_empty()
+
+
+def test_a_reason_that_people_typed_is_no_setting():
+    policy = DistrictPolicy(time_zone="America/Denver", retroactive=True, reason="Quixote")
+    assert not [each for each in policy.settings() if "Quixote" in "".join(map(str, each))]

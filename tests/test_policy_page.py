@@ -36,8 +36,8 @@ def test_the_examples_can_be_used(tmp_path: Path, example: str):
     assert read_policy(path).model_fields_set
 
 
-def test_there_are_three_examples_beside_the_shortest():
-    assert len(EXAMPLES) == 4
+def test_there_are_three_examples_beside_the_shortest_and_that_of_probes():
+    assert len(EXAMPLES) == 5
 
 
 def named_in(tree: ast.AST) -> set[str]:
@@ -55,10 +55,10 @@ def test_every_setting_is_read_where_something_is_decided():
     """Outside the contracts, or by a property of the policy that is read there."""
     modules = [path for part in ("transforms", "pipelines", "warehouse") for path in (ROOT / part).rglob("*.py")]
     used = set().union(*(named_in(ast.parse(path.read_text("utf-8"))) for path in modules))
-    own = ast.parse(Path(str(policy.__file__)).read_text("utf-8"))
+    own = [ast.parse(path.read_text("utf-8")) for path in Path(str(policy.__file__)).parent.glob("*.py")]
     properties = [
         node
-        for each in own.body
+        for each in (part for module in own for part in module.body)
         if isinstance(each, ast.ClassDef)
         for node in each.body
         if isinstance(node, ast.FunctionDef) and not node.name.startswith("_")

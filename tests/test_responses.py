@@ -5,12 +5,13 @@ from pathlib import Path
 
 import polars as pl
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.contract import broken_rules, columns
 from schemas.policy import DistrictPolicy, ResponseRule
 from schemas.projections import RESPONSES, ClassMembership, Cycle, CycleOutcome, NeedLevel, ResponderRate
+from tests.examples import examples
 from tests.made_classes import frame
 from transforms.intervals import jeffreys
 from transforms.responses import RATE, _shrunk, grades_of, responder_rates
@@ -117,7 +118,7 @@ def test_no_cycles_are_no_rates():
     assert rates([], []).is_empty()
 
 
-@settings(max_examples=15, deadline=None)
+@examples(30)
 @given(
     st.lists(
         st.tuples(

@@ -87,16 +87,21 @@ def test_without_the_knob_no_file_is_ever_past():
     assert past(ledger(("a", "loaded", "2001", 0, (2001, 1, 1))), date(2099, 1, 1), archive_days_after_year=None) == []
 
 
-@pytest.fixture
-def place(tmp_path: Path) -> Place:
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory: pytest.TempPathFactory) -> Place:
     """A home with a roster, a file that is done and one with a parked row, a day before their retention ends."""
-    made = Place(tmp_path, KEEP_90)
+    made = Place(tmp_path_factory.mktemp("kept"), KEEP_90)
     made.clock.now = datetime(2025, 10, 2, tzinfo=UTC)
     made.load("2025-10-01/users.csv", users_file("1", "2"))
     made.load("2025-10-01/map.csv", map_file(map_row("1", 186)))
     made.load("2025-10-02/parked.csv", map_file(map_row("2", 190), map_row("9", 192)))
     made.clock.now = datetime(2026, 9, 28, 18, tzinfo=UTC)
     return made
+
+
+@pytest.fixture
+def place(kept: Place, tmp_path: Path) -> Place:
+    return kept.copy(tmp_path)
 
 
 def archived(place: Place) -> list[str]:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import polars as pl
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
@@ -14,6 +14,7 @@ from schemas.contract import broken_rules, columns, conform
 from schemas.events import FAMILIES
 from schemas.policy import DistrictPolicy
 from schemas.projections import ScreeningResult
+from tests.examples import examples
 from tests.reference import reference_choice, reference_joined
 from tests.tables import EXPORTED, facts
 from transforms.screening import screening_results, shown_keys
@@ -167,6 +168,21 @@ def test_what_makes_a_test_not_valid(column, value, reason):
     assert found["chosen_reason"] == ("only_valid_test" if reason is None else "not_valid")
 
 
+@pytest.mark.parametrize(
+    ("flag", "reason"), [("Red Rush Flag", "rushed"), ("red rush flag ", "rushed"), ("Yellow", None)]
+)
+def test_a_district_says_which_rushing_flags_make_a_test_not_valid(flag, reason):
+    policy = POLICY.model_copy(update={"invalid_rush_flags": ("Red rush flag",)})
+    screening = f"""
+        subject_key | measure | occurred_on | score | rush_flag
+        a           | probe   | 2025-09-10  | 186   | {flag}
+        b           | probe   | 2025-09-10  | 186   |
+    """
+    found = results(screening, policy).sort("subject_key")
+    assert found["invalid_reason"].to_list() == [reason, None]
+    assert found["is_valid"].to_list() == [reason is None, True]
+
+
 def test_a_test_without_a_score_is_not_valid():
     found = results("""
         subject_key | measure | occurred_on | score
@@ -293,7 +309,7 @@ def of_students(days: list[pl.DataFrame]) -> pl.DataFrame:
 @given(
     st.lists(st.lists(st.tuples(VERSION, st.integers(0, 2)), min_size=1, max_size=8), max_size=40), st.integers(0, 9)
 )
-@settings(max_examples=8, deadline=None)
+@examples(12)
 def test_joined_tests_agree_with_the_slow_version_in_any_order(drawn, seed):
     days = [
         same_day(*(version for version, _ in day)).with_columns(
@@ -332,7 +348,7 @@ TEST = st.fixed_dictionaries(
 
 @pytest.mark.parametrize("rule", ["growth_measure", "lowest_sem", "latest", "first", "median3"])
 @given(st.lists(st.lists(TEST, min_size=1, max_size=8), min_size=1, max_size=40), st.integers(0, 9))
-@settings(max_examples=4, deadline=None)
+@examples(8)
 def test_the_chosen_test_agrees_with_the_slow_version_in_any_order(rule, drawn, seed):
     schema = {"standard_error": pl.Float64, "is_growth_measure": pl.Boolean}
     tests = of_students(

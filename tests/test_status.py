@@ -8,7 +8,8 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from pipelines.status import known_layouts, layouts_of, rows_by_outcome, status_of
+from pipelines.aliases import layouts_of
+from pipelines.status import known_layouts, rows_by_outcome, status_of
 from schemas.exports import layouts
 from schemas.policy import UnreadablePolicy
 from schemas.projections import LEVELS

@@ -8,7 +8,7 @@ import polars as pl
 import pytest
 
 from tests.reference_attack import proven
-from transforms.audit import audit, intervals
+from transforms.audit import audit
 from transforms.publication import COMPLEMENT, STUDENTS, Layout, Rule, Table, aggregated, long, problem
 from transforms.suppression import primaries, suppress
 
@@ -76,7 +76,9 @@ def attacked(seed):
 
 def small_of(rows, rule):
     """Which rows are small, said once more in words of their own."""
-    students = {tuple(row[key] for key in STATE.keys): row["value"] for row in rows.to_dicts() if row["kind"] == STUDENTS}
+    students = {
+        tuple(row[key] for key in STATE.keys): row["value"] for row in rows.to_dicts() if row["kind"] == STUDENTS
+    }
     for row in rows.to_dicts():
         n = students[tuple(row[key] for key in STATE.keys)]
         threshold = rule.min_n if row["kind"] == STUDENTS else rule.min_category
@@ -119,7 +121,9 @@ def test_patterns_cost_what_the_known_optimum_costs(name, margins, cost):
     made = problem([rows], GRID)
     names = made.cells.select(pl.concat_list(pl.col("row", "column").fill_null("Total"))).to_series().to_list()
     rule = Rule(min_category=5 if name == "z1_lt5" else 3, lower=0)
-    assert sorted(each for each, small in zip(names, primaries(made, rule), strict=True) if small) == sorted(case["primary"])
+    assert sorted(each for each, small in zip(names, primaries(made, rule), strict=True) if small) == sorted(
+        case["primary"]
+    )
     value = made.cells["value"].to_numpy().astype(float)
     pattern = suppress(made, rule, np.ones(len(value)) if cost == "fewest_cells" else value)
     optimum = case[f"{'' if margins else 'margins_published_'}{cost}|width_at_least_threshold"]

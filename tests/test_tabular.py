@@ -10,10 +10,11 @@ from pathlib import Path
 import polars as pl
 import pytest
 import xlsxwriter
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
+from tests.examples import examples
 from warehouse.tabular import RawTable, UnreadableExport, read_header, read_table, sheet_names
 
 SAMPLES = Path(__file__).resolve().parents[2] / "shared" / "samples"
@@ -408,7 +409,7 @@ objects = st.dictionaries(st.sampled_from("abc") | st.text(max_size=3), values, 
 
 
 @given(st.lists(objects, min_size=1, max_size=5))
-@settings(max_examples=30, deadline=None)
+@examples(60)
 def test_a_line_reads_the_same_whatever_its_neighbours(records):
     lines = [json.dumps(record) for record in records]
     try:
@@ -436,7 +437,7 @@ printable = st.text(
     st.sampled_from([csv.QUOTE_MINIMAL, csv.QUOTE_ALL]),
     st.booleans(),
 )
-@settings(max_examples=60, deadline=None)
+@examples(300)
 def test_whatever_the_csv_module_writes_reads_back(rows, delimiter, line_end, quoting, has_mark):
     width = len(rows[0]) if rows else 2
     if any("\r" in cell for row in rows for cell in row):
@@ -464,7 +465,7 @@ codecs_mark = b"\xef\xbb\xbf"
 
 
 @given(st.randoms(use_true_random=False), st.binary(max_size=4), st.sampled_from(["csv", "quoted", "json"]))
-@settings(max_examples=60, deadline=None)
+@examples(300)
 def test_damage_never_loses_a_record_and_never_raises_otherwise(chance: random.Random, noise, kind):
     lines = [["id", "name, title", "score"], *[[str(i), f'Ann "{i}"\nLee', "é"] for i in range(6)]]
     text = io.StringIO()
@@ -487,7 +488,7 @@ def test_damage_never_loses_a_record_and_never_raises_otherwise(chance: random.R
 
 
 @given(st.binary(max_size=60))
-@settings(max_examples=60, deadline=None)
+@examples(300)
 def test_any_bytes_are_a_table_or_an_unreadable_export(data):
     try:
         table = read(data)

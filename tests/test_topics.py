@@ -5,17 +5,18 @@ from fractions import Fraction
 
 import polars as pl
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 from scipy import stats
 
 from schemas.policy import DEFAULT_STRANDS, DistrictPolicy, StrandRule, UnreadablePolicy, read_policy
 from schemas.projections import ClassDecision, ClassMembership, ScreeningResult
+from tests.examples import examples
 from tests.made_classes import POLICY, REFERENCE_ON, frame
 from transforms.topics import class_topics, topic_breadth, with_topics
 
-READ = settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+READ = examples(40)
 KEY = {"district_id": "d1", "school_year": "2026", "benchmark_window": "winter"}
 
 

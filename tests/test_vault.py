@@ -1,8 +1,11 @@
 """The vault hands out keys once and lets one loader in at a time."""
 
+import os
+import sqlite3
 import stat
 import subprocess
 import sys
+from contextlib import closing
 
 import polars as pl
 import pytest
@@ -81,14 +84,23 @@ def test_a_second_loader_waits_and_then_says_so(tmp_path):
 
 
 def test_a_lease_whose_process_is_gone_is_taken_over(tmp_path):
-    Vault(tmp_path)
+    vault = Vault(tmp_path)
     code = (
         "import sys, os; from pathlib import Path; from warehouse.vault import Vault;"
         "lease = Vault(Path(sys.argv[1])).lease('d'); lease.__enter__(); os._exit(1)"
     )
-    subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=False)
-    with Vault(tmp_path).lease("d", wait_seconds=0.3):
+    with subprocess.Popen([sys.executable, "-c", code, str(tmp_path)]) as gone:
         pass
+    assert holders(vault) == [gone.pid]
+    with Vault(tmp_path).lease("d", wait_seconds=0.3):
+        assert holders(vault) == [os.getpid()]
+    assert holders(vault) == []
+
+
+def holders(vault: Vault) -> list[int]:
+    """Processes that have a district's lease."""
+    with closing(sqlite3.connect(vault.path)) as database:
+        return [int(holder.split("/")[1]) for (holder,) in database.execute("select holder from lease")]
 
 
 def test_the_secret_is_made_once_and_closed(tmp_path):

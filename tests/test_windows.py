@@ -5,12 +5,13 @@ from datetime import UTC, date, datetime
 import numpy as np
 import polars as pl
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
 from schemas.policy import DistrictPolicy, Window
 from schemas.projections import ScreeningResult, WindowRule
+from tests.examples import examples
 from tests.reference import reference_reference_on, reference_school_days, reference_window
 from tests.tables import table
 from transforms.windows import place_in_windows, school_days_before, window_rules
@@ -239,7 +240,7 @@ DAYS = st.dates(date(2025, 7, 1), date(2026, 6, 30))
 
 
 @given(st.lists(st.tuples(DAYS, st.booleans(), DAYS), min_size=1, max_size=12), st.sampled_from([PLAIN, RANGES]))
-@settings(max_examples=10, deadline=None)
+@examples(30)
 def test_reference_dates_agree_with_the_slow_version(tests, policy):
     rows = [
         {
@@ -263,7 +264,7 @@ LABELS = st.sampled_from([None, "fall", "Winter", "outside", "Feb-Mar", "Period 
 
 
 @given(st.lists(st.tuples(st.none() | DAYS, LABELS, LABELS), min_size=1, max_size=12), st.booleans())
-@settings(max_examples=10, deadline=None)
+@examples(30)
 def test_windows_of_tests_agree_with_the_slow_version(tests, ranged):
     policy = (RANGES if ranged else PLAIN).model_copy(update={"season_names": {"Feb-Mar": "winter"}})
     rows = [
@@ -277,7 +278,7 @@ def test_windows_of_tests_agree_with_the_slow_version(tests, ranged):
 
 
 @given(st.lists(st.tuples(DAYS, DAYS), min_size=1, max_size=20), st.lists(DAYS, max_size=30))
-@settings(max_examples=20, deadline=None)
+@examples(40)
 def test_school_days_are_weekdays_less_the_days_without_school(pairs, free):
     policy = PLAIN.model_copy(update={"no_school_days": tuple(free)})
     frame = pl.LazyFrame({"district_id": "d1", "start": [p[0] for p in pairs], "stop": [p[1] for p in pairs]})

@@ -56,20 +56,32 @@ SOME = range(1, 18)
 """All but three, which is no more than ten."""
 
 
+@pytest.fixture(scope="module")
+def one_extract(tmp_path_factory: pytest.TempPathFactory) -> Place:
+    made = Place(tmp_path_factory.mktemp("one_extract"), FULL)
+    load(made, DAYS[0], *rows_of(TWENTY))
+    return made
+
+
+@pytest.fixture
+def begun(one_extract: Place, tmp_path: Path) -> Place:
+    """A home into which the first extract was loaded: one test of each of twenty students."""
+    return one_extract.copy(tmp_path)
+
+
 # When a test is withdrawn
 
 
-def test_a_test_is_withdrawn_after_two_extracts_and_not_after_one(place: Place):
-    load(place, DAYS[0], *rows_of(TWENTY))
-    once = load(place, DAYS[1], *rows_of(SOME))
+def test_a_test_is_withdrawn_after_two_extracts_and_not_after_one(begun: Place):
+    once = load(begun, DAYS[1], *rows_of(SOME))
     assert (once["tests_vanished"], once["tests_withdrawn"]) == (3, 0)
     assert "3 of 20 tests that stood" in str(once["message"])
-    assert students(place) == {*TWENTY}
-    twice = load(place, DAYS[2], *rows_of(SOME))
+    assert students(begun) == {*TWENTY}
+    twice = load(begun, DAYS[2], *rows_of(SOME))
     assert (twice["tests_vanished"], twice["tests_withdrawn"]) == (3, 3)
-    assert students(place) == {*SOME}
-    assert status_of(place.home, [place.district])[0]["tests_withdrawn"] == 3
-    thrice = load(place, DAYS[3], *rows_of(SOME))
+    assert students(begun) == {*SOME}
+    assert status_of(begun.home, [begun.district])[0]["tests_withdrawn"] == 3
+    thrice = load(begun, DAYS[3], *rows_of(SOME))
     assert (thrice["tests_vanished"], thrice["tests_withdrawn"], thrice["message"]) == (0, 0, None)
 
 
@@ -102,27 +114,24 @@ def test_one_extract_between_two_that_have_it_withdraws_nothing(place: Place):
     assert students(place) == {*TWENTY}
 
 
-def test_a_corrected_test_has_not_vanished(place: Place):
-    load(place, DAYS[0], *rows_of(TWENTY))
+def test_a_corrected_test_has_not_vanished(begun: Place):
     for day in DAYS[1:3]:
-        row = load(place, day, *rows_of(SOME), *(map_row(str(n), 150) for n in (18, 19, 20)))
+        row = load(begun, day, *rows_of(SOME), *(map_row(str(n), 150) for n in (18, 19, 20)))
         assert row["tests_vanished"] == 0
-    assert students(place) == {*SOME, 50}
+    assert students(begun) == {*SOME, 50}
 
 
-def test_the_same_bytes_again_are_the_same_extract(place: Place):
-    load(place, DAYS[0], *rows_of(TWENTY))
+def test_the_same_bytes_again_are_the_same_extract(begun: Place):
     second = export("x", *rows_of(SOME))
-    place.load(f"{DAYS[1]}/map.csv", second)
-    assert place.load(f"{DAYS[2]}/map.csv", second).rows == []
-    assert students(place) == {*TWENTY}
+    begun.load(f"{DAYS[1]}/map.csv", second)
+    assert begun.load(f"{DAYS[2]}/map.csv", second).rows == []
+    assert students(begun) == {*TWENTY}
 
 
-def test_two_files_of_one_export_time_are_one_extract(place: Place):
-    load(place, DAYS[0], *rows_of(TWENTY))
+def test_two_files_of_one_export_time_are_one_extract(begun: Place):
     for name in ("a", "b"):
-        place.load(f"{DAYS[1]}/{name}.csv", export(name, *rows_of(SOME)))
-    assert students(place) == {*TWENTY}
+        begun.load(f"{DAYS[1]}/{name}.csv", export(name, *rows_of(SOME)))
+    assert students(begun) == {*TWENTY}
 
 
 # Scope
@@ -160,9 +169,8 @@ def test_a_school_of_the_extract_before_is_in_scope_once(place: Place):
     assert students(place) == {*TWENTY, 31}
 
 
-def test_a_school_that_only_changed_its_name_has_not_vanished(place: Place):
-    load(place, DAYS[0], *rows_of(TWENTY))
-    row = load(place, DAYS[1], *rows_of(TWENTY, school="Elm Elementary"))
+def test_a_school_that_only_changed_its_name_has_not_vanished(begun: Place):
+    row = load(begun, DAYS[1], *rows_of(TWENTY, school="Elm Elementary"))
     assert (row["status"], row["tests_vanished"]) == ("loaded", 0)
 
 
@@ -193,13 +201,12 @@ def test_the_order_of_arrival_does_not_matter(tmp_path: Path, order: tuple[int, 
     assert students(place) == {*SOME, 19, 20}  # 18 is in neither of the last two, 20 and 19 in one each
 
 
-def test_a_late_extract_that_has_a_test_makes_it_stand_between_two_that_lack_it(place: Place):
-    load(place, DAYS[0], *rows_of(TWENTY))
-    load(place, DAYS[1], *rows_of(SOME))
-    load(place, DAYS[3], *rows_of(SOME))
-    assert students(place) == {*SOME}
-    load(place, DAYS[2], *rows_of(TWENTY))
-    assert students(place) == {*TWENTY}
+def test_a_late_extract_that_has_a_test_makes_it_stand_between_two_that_lack_it(begun: Place):
+    load(begun, DAYS[1], *rows_of(SOME))
+    load(begun, DAYS[3], *rows_of(SOME))
+    assert students(begun) == {*SOME}
+    load(begun, DAYS[2], *rows_of(TWENTY))
+    assert students(begun) == {*TWENTY}
 
 
 def test_a_day_in_the_past_knows_only_what_was_loaded_by_then(place: Place):
@@ -263,31 +270,28 @@ def test_the_extract_after_a_confirmed_one_is_judged_anew(place: Place):
 # What a file has and could not be read or matched
 
 
-def test_the_tests_of_a_student_with_a_rejected_row_do_not_vanish(place: Place):
-    load(place, DAYS[0], *rows_of(TWENTY))
+def test_the_tests_of_a_student_with_a_rejected_row_do_not_vanish(begun: Place):
     for day in DAYS[1:4]:
-        row = load(place, day, *rows_of(range(1, 20)), map_row("20", "high"))
+        row = load(begun, day, *rows_of(range(1, 20)), map_row("20", "high"))
         assert (row["rejected"], row["tests_vanished"]) == (1, 0)
-    assert students(place) == {*TWENTY}
+    assert students(begun) == {*TWENTY}
 
 
-def test_a_file_with_a_row_that_names_no_student_is_not_a_full_extract(place: Place):
-    load(place, DAYS[0], *rows_of(TWENTY))
+def test_a_file_with_a_row_that_names_no_student_is_not_a_full_extract(begun: Place):
     for day in DAYS[1:4]:
-        row = load(place, day, *rows_of(SOME), map_row("", 120, test="t20"))
+        row = load(begun, day, *rows_of(SOME), map_row("", 120, test="t20"))
         assert (row["status"], row["tests_vanished"]) == ("loaded", None)
         assert "Not taken for a full extract: 1 rows" in str(row["message"])
-    assert students(place) == {*TWENTY}
+    assert students(begun) == {*TWENTY}
 
 
-def test_the_tests_of_parked_rows_do_not_vanish(place: Place):
-    load(place, DAYS[0], *rows_of(TWENTY))
-    place.load("1/users.csv", users_file(*map(str, SOME)))
+def test_the_tests_of_parked_rows_do_not_vanish(begun: Place):
+    begun.load("1/users.csv", users_file(*map(str, SOME)))
     for day in DAYS[1:4]:
-        row = load(place, day, *rows_of(TWENTY))
+        row = load(begun, day, *rows_of(TWENTY))
         assert (row["parked"], row["tests_vanished"]) == (3, 0)
-    place.load("2/users.csv", users_file(*map(str, TWENTY)))
-    assert students(place) == {*TWENTY}
+    begun.load("2/users.csv", users_file(*map(str, TWENTY)))
+    assert students(begun) == {*TWENTY}
 
 
 # What else must see it

@@ -46,11 +46,16 @@ def arrive(place: Place, *files: dict[str, str]) -> list[tuple[str, str]]:
     return place.refresh().updated
 
 
-@pytest.fixture
-def place(tmp_path: Path) -> Place:
-    made = Place(tmp_path, ONE_MEASURE)
+@pytest.fixture(scope="module")
+def two_years(tmp_path_factory: pytest.TempPathFactory) -> Place:
+    made = Place(tmp_path_factory.mktemp("two_years"), ONE_MEASURE)
     assert arrive(made, FIRST, SECOND) == [("d1", "2025"), ("d1", "2026")]
     return made
+
+
+@pytest.fixture
+def place(two_years: Place, tmp_path: Path) -> Place:
+    return two_years.copy(tmp_path)
 
 
 def tiers(place: Place, year: str, season: str) -> list[tuple[int | None, str | None, int | None]]:
@@ -116,15 +121,23 @@ def test_without_the_year_before_nobody_was_seen_before(tmp_path: Path):
     assert tiers(alone, "2026", "fall")[0] == (3, "recommendation", 2)
 
 
+TOLD = (FIRST, SECOND, OF_A_LAST_TIER)
+
+
+@pytest.fixture(scope="module")
+def at_once(tmp_path_factory: pytest.TempPathFactory) -> Place:
+    made = Place(tmp_path_factory.mktemp("at_once"), ONE_MEASURE)
+    arrive(made, *TOLD)
+    return made
+
+
 @pytest.mark.parametrize(
     "order", [(2, 1, 0), *(pytest.param(each, marks=pytest.mark.slow) for each in ((1, 0, 2), (1, 2, 0)))]
 )
-def test_the_years_may_arrive_in_any_order(tmp_path: Path, order: tuple[int, ...]):
-    told = (FIRST, SECOND, OF_A_LAST_TIER)
-    at_once, by_and_by = Place(tmp_path / "at_once", ONE_MEASURE), Place(tmp_path / "by_and_by", ONE_MEASURE)
-    arrive(at_once, *told)
+def test_the_years_may_arrive_in_any_order(at_once: Place, tmp_path: Path, order: tuple[int, ...]):
+    by_and_by = Place(tmp_path, ONE_MEASURE)
     for number in order:
-        arrive(by_and_by, told[number])
+        arrive(by_and_by, TOLD[number])
     same(at_once.tables(), by_and_by.tables())
 
 

@@ -8,6 +8,7 @@ import polars as pl
 
 from schemas.contract import columns, empty
 from schemas.events import ALL_YEARS, FAMILIES, SCHEMA_VERSION, Sighting
+from transforms.rows import among
 from transforms.versions import compare, event_id, identify
 
 REFERENCE_TYPES = ("SchoolListed", "TermListed", "CourseListed", "ClassListed")
@@ -194,8 +195,8 @@ def _only_parsed(read: FileFacts) -> FileFacts:
     parsed = read.outcomes.filter(pl.col("outcome") == "parsed").select("source_line")
     return replace(
         read,
-        facts={family: rows.join(parsed, on="source_line", how="semi") for family, rows in read.facts.items()},
-        rejected_slots=read.rejected_slots.join(parsed, on="source_line", how="semi"),
+        facts={family: among(rows, parsed, ["source_line"]) for family, rows in read.facts.items()},
+        rejected_slots=among(read.rejected_slots, parsed, ["source_line"]),
     )
 
 
@@ -216,9 +217,11 @@ def _without_repeats(read: FileFacts, facts: Mapping[str, pl.DataFrame]) -> tupl
 
 def _events(rows: pl.DataFrame, family: str, stamp: Stamp) -> pl.DataFrame:
     """Rows of the family's Delta table, one per school year the fact touches."""
-    typed = rows.with_columns(event_type=_versioned(family), school_year=_years(family, stamp)).explode(
-        "school_year", empty_as_null=True, keep_nulls=True
-    )
+    typed = rows.with_columns(event_type=_versioned(family))
+    if family == "roster":
+        typed = typed.with_columns(school_year=_roster_years(stamp)).explode(
+            "school_year", empty_as_null=True, keep_nulls=True
+        )
     return typed.with_columns(event_id=event_id(stamp.secret)).select(list(columns(FAMILIES[family])))
 
 
@@ -235,12 +238,9 @@ def _versioned(family: str) -> pl.Expr:
     )
 
 
-def _years(family: str, stamp: Stamp) -> pl.Expr:
+def _roster_years(stamp: Stamp) -> pl.Expr:
     """School years of a fact, as a list: reference records stand in `all`, enrolments in each year they touch."""
-    own = pl.col("school_year")
-    if family != "roster":
-        return pl.concat_list(own)
-    first = own.cast(pl.Int32, strict=False)
+    first = pl.col("school_year").cast(pl.Int32, strict=False)
     last = pl.max_horizontal(
         pl.when(pl.col("end_on").is_not_null())
         .then(pl.col("end_on").dt.year() + (pl.col("end_on").dt.month() >= stamp.year_starts_month).cast(pl.Int32))

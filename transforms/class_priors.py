@@ -200,6 +200,8 @@ def _choose(pooled: pl.DataFrame, network: pl.DataFrame | None) -> pl.DataFrame:
         .then(pl.lit("two_level home"))
         .when((wanted == "full_bayes") & enough)
         .then(pl.lit("full_bayes district_grade"))
+        .when((wanted == "moments") & enough)
+        .then(pl.lit("moments district_grade"))
         .when(enough)
         .then(pl.lit("one_level district_grade"))
         .when(pl.col("classes") >= CLASSES_OF_A_GRADE)
@@ -269,6 +271,14 @@ def _one_level(part: _Part) -> Found:
     return _given(part, fitted.mean, fitted.strength) | {"at_bound": part.spread(fitted.at_bound)}
 
 
+def _moments(part: _Part) -> Found:
+    """Kleinman's estimates within the bounds of a fit; classes that differ as by chance stand at the greatest."""
+    found = priors.moments(part.rows["in_need"], part.rows["tested"], part.begins)
+    mean = np.clip(found.mean, *special.expit(priors.LOGIT_MEANS))
+    strength = np.clip(found.strength, *priors.STRENGTHS)
+    return _given(part, mean, strength) | {"at_bound": part.spread(strength >= priors.STRENGTHS[1])}
+
+
 def _full_bayes(part: _Part) -> Found:
     found, mean, log_strength = priors.full_bayes(part.tested, part.begins)
     return _said(part, found, part.spread(mean), part.spread(np.exp(log_strength)))
@@ -320,6 +330,7 @@ _KINDS: tuple[tuple[str, str, Callable[[_Part], Found]], ...] = (
     ("two_level", "district_grade", lambda part: _two_level(part, is_lent=False)),
     ("two_level", "home", lambda part: _two_level(part, is_lent=True)),
     ("one_level", "district_grade", _one_level),
+    ("moments", "district_grade", _moments),
     ("full_bayes", "district_grade", _full_bayes),
     ("pooled", "district_grade", lambda part: _pooled(part, all_grades=False)),
     ("pooled", "district", lambda part: _pooled(part, all_grades=True)),

@@ -23,6 +23,7 @@ from transforms.cycle_places import (
     years,
 )
 from transforms.growth import DAYS_PER_WEEK
+from transforms.probes import probe_days, scored_probes
 
 PRESENT, PARTIAL, ABSENT, UNKNOWN = range(4)
 """States of attendance; of two rows about one student and session the lower counts."""
@@ -35,7 +36,7 @@ _CYCLE_COLUMNS = (
 _SESSION_COLUMNS = (
     *("event_type", *PLACE, "subject_key", "occurred_on", "export_at", "natural_key", "starts_at"),
     *("planned_minutes", "held_minutes"),
-    *("fidelity_share", "attendance", "attended_minutes", "tutor_key", "measure", "score", "goal_score"),
+    *("fidelity_share", "attendance", "attended_minutes", "tutor_key", "measure", "form", "score", "goal_score"),
 )
 _MEETINGS = (*PLANS, "SessionHeld")
 
@@ -57,7 +58,9 @@ class CycleFacts(NamedTuple):
     attendance: pl.DataFrame
     """One row per member and session while a member: ``state``, ``minutes``, ``is_assumed``."""
     probe: pl.DataFrame
-    """One row per member and probe day: ``day`` from the start of the cycle, median ``score``."""
+    """One row per member and probe day of the series: ``day`` from the start of the cycle, median ``score``."""
+    scored: pl.DataFrame
+    """Every probe with a score, in a cycle or not, with the family of its form."""
     evidence: pl.DataFrame
     """One row per member and week of the cycle with a note."""
     tutoring: pl.DataFrame
@@ -88,19 +91,21 @@ def read(facts: Mapping[str, pl.LazyFrame], policies: Mapping[str, DistrictPolic
     met = place(log.filter(pl.col("event_type").is_in(_MEETINGS)), opening, "session_without_cycle")
     marked = place(_marks(of_type(log, "AttendanceRecorded")), opening, "session_without_cycle")
     attendance, strangers = _attendance(marked.rows, stay)
-    probe, outside = _probes(of_type(log, "ProbeScored"), stay)
+    scored = scored_probes(of_type(log, "ProbeScored"), policies)
+    probe, outside = probe_days(scored, stay)
     tutoring, untutored = _tutoring(session.filter("is_tutoring"), stay)
     meeting = _meetings(met.rows, marked.rows)
     return CycleFacts(
         year=year,
         cycle=opening,
-        member=_with_probe_goals(member, probe),
+        member=_with_series(member, probe),
         spell=spell,
         meeting=meeting,
         attendance=attendance.join(
             meeting.select("cycle_no", "starts", "is_held"), on=["cycle_no", "starts"], how="left"
         ),
         probe=probe,
+        scored=scored,
         evidence=_evidence(of_type(session, "EvidenceNoted"), opening, stay),
         tutoring=tutoring,
         finding=pl.concat(
@@ -288,37 +293,22 @@ def _attendance(marked: pl.DataFrame, stay: pl.DataFrame) -> tuple[pl.DataFrame,
     return rows, broken_by(known.filter(pl.col("member_no").is_null()), "not_a_member")
 
 
-def _probes(rows: pl.DataFrame, stay: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """Probe days of each member in the cycle's measure, and the probes that fit no cycle.
+def _with_series(member: pl.DataFrame, probe: pl.DataFrame) -> pl.DataFrame:
+    """Members with their series and the goal recorded for them, else the one exported beside their latest probe.
 
-    A probe counts for every cycle of its student and measure whose dates contain its day, while the
-    student is a member; probes of one day count by their median.
+    Where the series began after another one, the recorded baseline is that of other forms and does not count.
     """
-    scored = rows.filter(pl.col("score").is_finite()).with_row_index("fact_no")
-    hits = (
-        scored.select("fact_no", *YEAR, "subject_key", "measure", "on", "score", "goal_score")
-        .join(stay, on=[*YEAR, "subject_key", "measure"])
-        .filter(inside("opened_on", "ends_on") & inside("from_on", "to_on"))
-    )
-    days = (
-        hits.group_by("member_no", "on")
-        .agg(pl.col("score").median(), pl.col("goal_score").max(), pl.col("opened_on").first())
-        .select("member_no", "on", "score", "goal_score", day=(pl.col("on") - pl.col("opened_on")).dt.total_days())
-        .sort("member_no", "on")
-    )
-    return days, broken_by(scored.join(hits, on="fact_no", how="anti"), "probe_outside_cycle")
-
-
-def _with_probe_goals(member: pl.DataFrame, probe: pl.DataFrame) -> pl.DataFrame:
-    """Members with the goal recorded for them, else the one exported beside their latest probe."""
     exported = (
         probe.filter(pl.col("goal_score").is_not_null())
         .unique("member_no", keep="last", maintain_order=True)
         .select("member_no", exported="goal_score")
     )
+    series = probe.group_by("member_no").agg(pl.col("family", "series_day").first())
     return (
         member.join(exported, on="member_no", how="left", maintain_order="left")
-        .with_columns(goal_score=pl.coalesce("goal_score", "exported"))
+        .join(series, on="member_no", how="left", maintain_order="left")
+        .with_columns(pl.col("series_day").fill_null(0), goal_score=pl.coalesce("goal_score", "exported"))
+        .with_columns(baseline=pl.when(pl.col("series_day") == 0).then("baseline"))
         .drop("exported")
     )
 

@@ -14,8 +14,14 @@ PLANS = ("SessionScheduled", "SessionCancelled")
 """Sessions that may lie ahead."""
 _WHOLE = (
     *("shortest_days", "longest_days", "probes_minimum", "level_probes", "goal_probes"),
-    *("rule_points", "rule_minimum", "peer_cycles", "group_minimum"),
+    *("rule_points", "rule_minimum", "peer_cycles", "group_minimum", "classmates_minimum"),
 )
+_OTHER: dict[str, pl.DataType | type[pl.DataType]] = {
+    "slope_by": pl.String,
+    "theil_sen_measures": pl.List(pl.String),
+    "dual_discrepancy": pl.Boolean,
+}
+"""Knobs that are no numbers."""
 
 
 class Placed(NamedTuple):
@@ -29,7 +35,7 @@ def knobs(districts: Iterable[str], policies: Mapping[str, DistrictPolicy]) -> p
     rows = [
         {
             "district_id": district,
-            **rule.model_dump(),
+            **rule.model_dump(mode="json", exclude={"form_families"}),
             "dose_reason": f"dose_below_{rule.dose_minimum:.2f}",
             "fidelity_reason": f"fidelity_below_{rule.fidelity_minimum:.2f}",
             "probes_reason": f"fewer_than_{rule.probes_minimum}_probes",
@@ -37,8 +43,10 @@ def knobs(districts: Iterable[str], policies: Mapping[str, DistrictPolicy]) -> p
         }
         for district, rule in rules.items()
     ]
-    numbers = {name: pl.Int64 if name in _WHOLE else pl.Float64 for name in CycleRule.model_fields}
-    types = numbers | {"slope_by": pl.String}
+    names = [name for name in CycleRule.model_fields if name != "form_families"]
+    types: dict[str, pl.DataType | type[pl.DataType]] = {
+        name: pl.Int64 if name in _WHOLE else pl.Float64 for name in names
+    } | _OTHER
     reasons = dict.fromkeys(("dose_reason", "fidelity_reason", "probes_reason", "early_reason"), pl.String)
     return pl.DataFrame(rows, schema={"district_id": pl.String, **types, **reasons})
 

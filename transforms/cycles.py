@@ -1,13 +1,16 @@
 """Sessions and probes to cycles, their outcome for each student, and progress with its error."""
 
 from collections.abc import Mapping
+from functools import cache
 from typing import NamedTuple
 
 import polars as pl
 
-from schemas.contract import conform
+from schemas.contract import columns, conform, empty
+from schemas.events import FAMILIES
 from schemas.policy import DistrictPolicy
-from schemas.projections import CONCLUSIONS, Cycle, CycleOutcome, Progress, Projection
+from schemas.projections import CONCLUSIONS, ClassMembership, Cycle, CycleOutcome, ProbeDay, Progress, Projection
+from transforms.classmates import class_gaps
 from transforms.cycle_facts import ABSENT, PARTIAL, UNKNOWN, CycleFacts, read
 from transforms.cycle_places import YEAR, inside
 from transforms.growth import (
@@ -28,10 +31,16 @@ FINDINGS = (
     "session_without_cycle",
     "several_open_cycles",
     "probe_outside_cycle",
+    "probe_of_other_forms",
     "no_cycle",
     "goal_mismatch",
 )
 """What the facts of a cycle can get wrong; `no_cycle` is tutoring that lies in no cycle (SEMANTICS 6.7)."""
+
+
+FACTS = ("cycle", "session")
+CLASS_GAP = 1.0
+"""Standard deviations below the class beyond which level and slope are discrepant (METHOD 2.4)."""
 
 
 class CycleTables(NamedTuple):
@@ -43,6 +52,8 @@ class CycleTables(NamedTuple):
     """``CycleOutcome`` rows without ``input_id``."""
     progress: pl.DataFrame
     """``Progress`` rows without ``input_id``."""
+    probe_day: pl.DataFrame
+    """``ProbeDay`` rows without ``input_id``."""
     tutoring: pl.DataFrame
     """Sessions and minutes of tutoring per student and cycle, outside every dose; null ``cycle_id``: `no_cycle`."""
     finding: pl.DataFrame
@@ -55,6 +66,7 @@ def cycle_tables(
     facts: Mapping[str, pl.LazyFrame],
     policies: Mapping[str, DistrictPolicy],
     grades: pl.DataFrame | None = None,
+    classes: pl.DataFrame | None = None,
 ) -> CycleTables:
     """Compute every table about cycles.
 
@@ -63,16 +75,35 @@ def cycle_tables(
         policies: Policy of each district; a district without one is judged by the defaults.
         grades: ``district_id``, ``school_year``, ``subject_key``, ``grade``, one row per student; a student
             without a grade has no peers, and the peer condition drops out (SEMANTICS 6.6).
+        classes: ``ClassMembership`` rows, for districts with the knob `dual_discrepancy`; absent: no class is known.
     """
-    known = read(facts, policies)
+    if all(facts[family].limit(1).collect().is_empty() for family in FACTS):
+        return _of_no_facts()
+    return _of(read(facts, policies), grades, classes)
+
+
+@cache
+def _of_no_facts() -> CycleTables:
+    """Many districts keep no cycles, and a table without rows takes as long to compute as a small one."""
+    return _of(read({family: empty(FAMILIES[family]).lazy() for family in FACTS}, {}), None, None)
+
+
+def _of(known: CycleFacts, grades: pl.DataFrame | None, classes: pl.DataFrame | None) -> CycleTables:
     meetings = _meetings(known)
     growth = _growth(known, _members(known))
-    outcome = _outcomes(known, meetings, growth, _no_grades() if grades is None else grades)
+    outcome = _outcomes(
+        known,
+        meetings,
+        growth,
+        _no_grades() if grades is None else grades,
+        pl.DataFrame(schema=columns(ClassMembership)) if classes is None else classes,
+    )
     keys = [*YEAR, "school_id", "cycle_id", "subject_key"]
     return CycleTables(
         cycle=_conform(_cycles(known, meetings, outcome), Cycle, [*YEAR, "school_id", "cycle_id"]),
         cycle_outcome=_conform(outcome, CycleOutcome, keys),
         progress=_conform(growth.filter(pl.col("measure").is_not_null()), Progress, keys),
+        probe_day=_conform(_probe_days(known, growth), ProbeDay, [*keys, "probed_on"]),
         tutoring=known.tutoring,
         finding=_findings(known, outcome),
         year=known.year,
@@ -178,7 +209,8 @@ def _share(part: pl.Expr, whole: pl.Expr) -> pl.Expr:
 def _members(known: CycleFacts) -> pl.DataFrame:
     """Members with their baseline and goal slope.
 
-    Baseline: recorded, else the median of the first three probe days where all lie in week 1, else the first.
+    Baseline: recorded, else the median of the first three probe days where all lie in week 1, else the first. The
+    days to the goal are counted from the start of the series.
     """
     first = (
         known.probe.filter(pl.int_range(pl.len()).over("member_no") < 3)
@@ -187,16 +219,16 @@ def _members(known: CycleFacts) -> pl.DataFrame:
             first=pl.col("score").sort_by("day").first(),
             middle=pl.col("score").median(),
             days=pl.len(),
-            last_day=pl.col("day").max(),
+            week_day=(pl.col("day") - pl.col("series_day")).max(),
         )
         .select(
             "member_no",
-            measured=pl.when((pl.col("days") == 3) & (pl.col("last_day") < DAYS_PER_WEEK))
+            measured=pl.when((pl.col("days") == 3) & (pl.col("week_day") < DAYS_PER_WEEK))
             .then("middle")
             .otherwise("first"),
         )
     )
-    goal_days = (pl.col("planned_end_on") - pl.col("opened_on")).dt.total_days()
+    goal_days = (pl.col("planned_end_on") - pl.col("opened_on")).dt.total_days() - pl.col("series_day")
     return (
         known.member.join(known.cycle.drop("group_id"), on="cycle_no", how="left")
         .join(first, on="member_no", how="left")
@@ -247,17 +279,32 @@ def _growth(known: CycleFacts, member: pl.DataFrame) -> pl.DataFrame:
             slope_status=slope_status(),
             first_on=pl.col("opened_on") + pl.duration(days="first_day"),
             last_on=pl.col("opened_on") + pl.duration(days="last_day"),
-            aim_at_level_end=aim(pl.col("baseline"), pl.col("goal_score"), pl.col("level_day"), pl.col("goal_days")),
+            aim_at_level_end=_aim_on(pl.col("level_day")),
+            form_family="family",
         )
+    )
+
+
+def _aim_on(day: pl.Expr) -> pl.Expr:
+    return aim(pl.col("baseline"), pl.col("goal_score"), day - pl.col("series_day"), pl.col("goal_days"))
+
+
+def _probe_days(known: CycleFacts, growth: pl.DataFrame) -> pl.DataFrame:
+    """Probe days of members beside their aim line."""
+    about = [*YEAR, "school_id", "cycle_id", "subject_key", "measure", "baseline", "goal_score", "goal_days"]
+    series = growth.select("member_no", *about, "series_day")
+    return (
+        known.probe.select("member_no", "day", "score", probed_on="on")
+        .join(series, on="member_no")
+        .with_columns(aim_score=_aim_on(pl.col("day")))
     )
 
 
 def _points(series: pl.DataFrame, member: pl.DataFrame) -> pl.DataFrame:
     """The point rule of every member with an aim line."""
-    line = aim(pl.col("baseline"), pl.col("goal_score"), pl.col("day"), pl.col("goal_days"))
     drawn = (
         series.join(member, left_on="series_no", right_on="member_no")
-        .with_columns(aim=line)
+        .with_columns(aim=_aim_on(pl.col("day")))
         .filter(pl.col("aim").is_not_null())
     )
     return point_rule(drawn).rename({"series_no": "member_no"})
@@ -335,7 +382,9 @@ def _dose(known: CycleFacts, meetings: pl.DataFrame, growth: pl.DataFrame) -> pl
     )
 
 
-def _outcomes(known: CycleFacts, meetings: pl.DataFrame, growth: pl.DataFrame, grades: pl.DataFrame) -> pl.DataFrame:
+def _outcomes(
+    known: CycleFacts, meetings: pl.DataFrame, growth: pl.DataFrame, grades: pl.DataFrame, classes: pl.DataFrame
+) -> pl.DataFrame:
     """One row per member, with response class, what the group responded, and the next step."""
     weeks = known.evidence.group_by("member_no").agg(weeks_with_evidence=pl.len())
     rows = (
@@ -344,11 +393,14 @@ def _outcomes(known: CycleFacts, meetings: pl.DataFrame, growth: pl.DataFrame, g
         .join(grades.select(*YEAR, "subject_key", "grade"), on=[*YEAR, "subject_key"], how="left")
         .with_columns(
             pl.col("weeks_with_evidence").fill_null(0),
-            slope=pl.when(pl.col("slope_by") == "theil_sen").then("theil_sen_slope").otherwise("slope"),
+            is_theil_sen=(pl.col("slope_by") == "theil_sen")
+            | pl.col("theil_sen_measures").list.contains(pl.col("measure")).fill_null(value=False),
         )
+        .with_columns(slope=pl.when("is_theil_sen").then("theil_sen_slope").otherwise("slope"))
     )
     return (
         rows.join(peer_slopes(rows), on="member_no", how="left")
+        .join(class_gaps(rows, known.scored, classes), on="member_no", how="left")
         .with_columns(_verdict().struct.unnest())
         .with_columns(_group_responses())
         .with_columns(next_step=_next_step())
@@ -458,14 +510,19 @@ def _verdict() -> pl.Expr:
     """Response class and its reason; the first that holds decides (METHOD 2.4).
 
     Rows without an aim line (no goal, no baseline or no planned end) say nothing about the child: they are
-    `insufficient_data`, not `questionable`. Nobody is `poor` before the shortest cycle has passed, counted to
-    the close, the student's leaving or the last day known, whichever is first.
+    `insufficient_data`, not `questionable`. With `dual_discrepancy` level and slope, both more than a standard
+    deviation below the class, are what is poor; where the class is not known nobody is. Nobody is `poor` before the
+    shortest cycle has passed, counted to the close, the student's leaving or the last day known, whichever is first.
     """
     dose, fidelity = pl.col("dose_share"), pl.col("fidelity_share")
     days = (pl.min_horizontal("known_through", "closed_on", "left_on") - pl.col("opened_on")).dt.total_days()
-    is_slow = (pl.col("p_slope_at_least_goal") < pl.col("poor_below")) & (
+    is_dual = pl.col("dual_discrepancy")
+    below_goal = (pl.col("p_slope_at_least_goal") < pl.col("poor_below")) & (
         pl.col("peer_slope").is_null() | (pl.col("slope") < pl.col("peer_slope"))
     )
+    class_gap = pl.max_horizontal("class_level_gap", "class_slope_gap")
+    is_class_known = pl.col("class_level_gap").is_not_null() & pl.col("class_slope_gap").is_not_null()
+    is_slow = pl.when(is_dual).then(is_class_known & (class_gap < -CLASS_GAP - TOLERANCE)).otherwise(below_goal)
     reason_unknown = (
         pl.when(pl.col("planned_minutes").is_null())
         .then(pl.lit("plan_unknown"))
@@ -476,7 +533,9 @@ def _verdict() -> pl.Expr:
         .otherwise(pl.lit("minutes_unknown"))
     )
     reason_poor = (
-        pl.when(pl.col("peer_slope").is_null())
+        pl.when(is_dual)
+        .then(pl.lit("level_and_slope_below_class"))
+        .when(pl.col("peer_slope").is_null())
         .then(pl.lit("slope_below_goal_no_peer_norm"))
         .otherwise(pl.lit("slope_below_goal_and_peers"))
     )
@@ -503,6 +562,8 @@ def _verdict() -> pl.Expr:
         .then(verdict("questionable", pl.col("early_reason")))
         .when(is_slow)
         .then(verdict("poor", reason_poor))
+        .when(is_dual & ~is_class_known)
+        .then(verdict("questionable", pl.lit("class_growth_unknown")))
         .otherwise(verdict("questionable", pl.lit("below_aim_but_uncertain")))
     )
 

@@ -1,9 +1,47 @@
-"""Who is one student: subject keys linked by merges (METHOD 5.3)."""
+"""Who is one student: subject keys linked by merges, facts that are another's by splits (METHOD 5.3)."""
+
+from dataclasses import dataclass
 
 import numpy as np
 import polars as pl
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
+
+from transforms.versions import latest_stated
+
+
+@dataclass(frozen=True)
+class People:
+    """Whose a fact is, whatever key its file was given."""
+
+    shown: pl.DataFrame
+    """`district_id`, `subject_key`, `shown_key`: only keys that are not shown themselves."""
+    moved: pl.DataFrame
+    """`district_id`, `natural_key`, `to_key`: facts that were split from their key."""
+
+    def of(self, facts: pl.DataFrame) -> pl.DataFrame:
+        """The facts under the key that stands for their student: first by splits, then by merges."""
+        if self.moved.height:
+            facts = (
+                facts.join(self.moved, on=["district_id", "natural_key"], how="left", maintain_order="left")
+                .with_columns(subject_key=pl.coalesce("to_key", "subject_key"))
+                .drop("to_key")
+            )
+        if self.shown.height:
+            facts = (
+                facts.join(self.shown, on=["district_id", "subject_key"], how="left", maintain_order="left")
+                .with_columns(subject_key=pl.coalesce("shown_key", "subject_key"))
+                .drop("shown_key")
+            )
+        return facts
+
+
+def people(links: pl.DataFrame) -> People:
+    """Who is one student, as these ``IdentityEvent`` rows say; of each pair and each moved fact the last one counts."""
+    stands = latest_stated(links)
+    merges = stands.filter(pl.col("loser_key").is_not_null(), ~pl.col("is_reversed").fill_null(value=False))
+    moved = stands.filter(pl.col("moved_key").is_not_null())
+    return People(winners(merges), moved.select("district_id", "to_key", natural_key="moved_key"))
 
 
 def winners(merges: pl.DataFrame) -> pl.DataFrame:

@@ -13,12 +13,17 @@ from transforms.windows import DISTRICT_YEAR, WINDOW, school_days_before
 CLASS = [*DISTRICT_YEAR, "class_id"]
 STUDENT = [*DISTRICT_YEAR, "subject_key"]
 STUDENT_WINDOW = [*WINDOW, "subject_key"]
+KINDS = ("regular", "homeroom", "remedial", "any")
+"""Kinds of enrolment, in the order in which they decide a student's class."""
 BASIS_BITS, DAY_BITS = 56, 32
 """An enrolment's place among others as one number: basis (0 code, 1 title), first day, class in order of class id."""
 
 
 def class_memberships(
-    facts: Mapping[str, pl.LazyFrame], windows: pl.LazyFrame, policies: Mapping[str, DistrictPolicy]
+    facts: Mapping[str, pl.LazyFrame],
+    windows: pl.LazyFrame,
+    policies: Mapping[str, DistrictPolicy],
+    screening: pl.LazyFrame | None = None,
 ) -> pl.LazyFrame:
     """Put each student enrolled on the reference date in one math class (SEMANTICS 7.1).
 
@@ -31,10 +36,14 @@ def class_memberships(
     counted. Of several classes of one kind the longest enrolled wins, ties by class id. ``in_two_classes`` counts
     regular math classes by code and title together, and else those of the kind that decided.
 
+    The knob `membership` looks at the enrolments of another day, or of the most days, instead; whoever has none there
+    keeps the class of the reference date.
+
     Args:
         facts: Current facts by family; reads ``roster``, ``description`` and ``not_tested``.
         windows: ``WindowRule`` rows; a window without reference date has no members.
         policies: Policy of each district.
+        screening: ``ScreeningResult`` rows, for districts that go by the day of the test; absent: no day is known.
 
     Returns:
         ``ClassMembership`` rows without ``input_id``.
@@ -44,8 +53,9 @@ def class_memberships(
     enrolments = _enrolments(roster, dates, policies).cache()
     students = enrolments.select(*STUDENT, "student_no", *SEASONS).unique("student_no").cache()
     grades = _grades(facts["description"], students)
+    looked_on = _looked_on(students, policies, screening)
     chosen = (
-        pl.concat([_on_the_day(enrolments, season) for season in SEASONS])
+        pl.concat([_by_rule(enrolments, season, looked_on, policies) for season in SEASONS])
         .join(grades, on=["student_no", "benchmark_window"], how="left")
         .join(students.drop(SEASONS), on="student_no")
     )
@@ -197,16 +207,114 @@ def _enrolments(roster: pl.LazyFrame, dates: pl.LazyFrame, policies: Mapping[str
     )
 
 
-def _on_the_day(enrolments: pl.LazyFrame, season: str) -> pl.LazyFrame:
-    """Of each student enrolled on the window's reference date: the best enrolment of each kind.
+def _looked_on(
+    students: pl.LazyFrame, policies: Mapping[str, DistrictPolicy], screening: pl.LazyFrame | None
+) -> pl.LazyFrame | None:
+    """Days that decide the class instead of the reference date: `student_no`, `benchmark_window`, `looked_on`.
+
+    None where no district goes by the day of the test or of the census.
+    """
+    rules = {district: policy.classes.membership for district, policy in policies.items()}
+    found = []
+    tested = [district for district, rule in rules.items() if rule == "test_date"]
+    if tested and screening is not None:
+        found.append(
+            screening.filter(pl.col("district_id").is_in(tested), "is_chosen", pl.col("occurred_on").is_not_null())
+            .group_by(STUDENT_WINDOW)
+            .agg(looked_on=pl.col("occurred_on").min())
+            .join(students.select(*STUDENT, "student_no"), on=STUDENT)
+            .select("student_no", "benchmark_window", "looked_on")
+        )
+    for district, policy in policies.items():
+        if rules[district] == "census":
+            month, day = map(int, policy.classes.census_on.split("-"))
+            starts = policy.year_starts_month
+            year = pl.col("school_year").cast(pl.Int32, strict=False) - (starts > 1 and month >= starts)
+            counted = students.filter(pl.col("district_id") == district)
+            found += [
+                counted.select("student_no", benchmark_window=pl.lit(season), looked_on=pl.date(year, month, day))
+                for season in SEASONS
+            ]
+    return pl.concat(found).cache() if found else None
+
+
+def _by_rule(
+    enrolments: pl.LazyFrame, season: str, looked_on: pl.LazyFrame | None, policies: Mapping[str, DistrictPolicy]
+) -> pl.LazyFrame:
+    """Of each student enrolled on the reference date: the best enrolment of each kind by the district's rule.
+
+    ``membership_rule`` says what decided; ``is_uncounted`` where the district goes by the census and the student had
+    no class then.
+    """
+    present = _on_the_day(enrolments, season, pl.col(season)).with_columns(membership_rule=pl.lit("reference_date"))
+    elsewhere = []
+    if looked_on is not None:
+        days = looked_on.filter(pl.col("benchmark_window") == season).drop("benchmark_window")
+        elsewhere.append(_on_the_day(enrolments.join(days, on="student_no"), season, pl.col("looked_on")))
+    by_days = [district for district, policy in policies.items() if policy.classes.membership == "majority"]
+    if by_days:
+        elsewhere.append(_most_days(enrolments.filter(pl.col("district_id").is_in(by_days)), season, policies))
+    if not elsewhere:
+        return present.with_columns(is_uncounted=False)
+    rules = pl.LazyFrame(
+        [(district, policy.classes.membership) for district, policy in sorted(policies.items())],
+        schema={"district_id": pl.String, "wanted": pl.String},
+        orient="row",
+    )
+    wanted = enrolments.select("student_no", "district_id").unique().join(rules, on="district_id").drop("district_id")
+    present = present.join(wanted, on="student_no").cache()
+    found = pl.concat(elsewhere).select("student_no", *KINDS).cache()
+    kept = present.join(found, on="student_no", how="anti").with_columns(is_uncounted=pl.col("wanted") == "census")
+    moved = (
+        present.drop(KINDS)
+        .join(found, on="student_no")
+        .with_columns(membership_rule="wanted", is_uncounted=False)
+        .select(kept.collect_schema().names())
+    )
+    return pl.concat([kept, moved]).drop("wanted")
+
+
+def _on_the_day(enrolments: pl.LazyFrame, season: str, day: pl.Expr) -> pl.LazyFrame:
+    """Of each student enrolled on a day: the best enrolment of each kind, the longest enrolled first."""
+    began = (pl.col("begins_on").to_physical().cast(pl.Int64) + 2**22).fill_null(0)
+    present = enrolments.filter(
+        day.is_not_null(), (pl.col("begins_on") <= day).fill_null(True), (pl.col("ends_on") >= day).fill_null(True)
+    )
+    return _best(present, began, season)
+
+
+def _most_days(enrolments: pl.LazyFrame, season: str, policies: Mapping[str, DistrictPolicy]) -> pl.LazyFrame:
+    """Of each student: the enrolment of each kind with the most days from the first of the year to the reference date.
+
+    Spells in one class add up; without a first or last day a spell goes on as long as that.
+    """
+    starts = pl.LazyFrame(
+        [(district, policy.year_starts_month) for district, policy in sorted(policies.items())],
+        schema={"district_id": pl.String, "month": pl.Int32},
+        orient="row",
+    )
+    first = pl.date(pl.col("school_year").cast(pl.Int32, strict=False) - (pl.col("month") > 1), pl.col("month"), 1)
+    begins, ends = pl.max_horizontal("begins_on", first), pl.min_horizontal("ends_on", season)
+    days = (ends - begins).dt.total_days() + 1
+    spells = (
+        enrolments.filter(pl.col(season).is_not_null())
+        .join(starts, on="district_id")
+        .with_columns(days=days)
+        .filter(pl.col("days") > 0)
+        .group_by("student_no", "class_no")
+        .agg(pl.col("days").sum(), pl.col("math_basis", "section_type", "is_homeroom").first())
+    )
+    return _best(spells, 2**22 - pl.col("days"), season)
+
+
+def _best(enrolments: pl.LazyFrame, place: pl.Expr, season: str) -> pl.LazyFrame:
+    """Of each student the enrolment of each kind that comes first by ``place``, ties by class id.
 
     The kinds are regular math class, homeroom, remedial section and any; ``{kind}_two`` tells whether there are two
     classes of the kind.
     """
-    day = pl.col(season)
     basis = pl.col("math_basis").cast(pl.Int64)
-    began = (pl.col("begins_on").to_physical().cast(pl.Int64) + 2**22).fill_null(0) * 2**DAY_BITS
-    order = began + pl.col("class_no").cast(pl.Int64)
+    order = place * 2**DAY_BITS + pl.col("class_no").cast(pl.Int64)
     is_remedial = pl.col("section_type") == "remedial"
     orders = {
         "regular": pl.when(basis.is_not_null() & ~is_remedial).then(basis * 2**BASIS_BITS + order),
@@ -216,10 +324,7 @@ def _on_the_day(enrolments: pl.LazyFrame, season: str) -> pl.LazyFrame:
     }
     number = pl.col("class_no")
     return (
-        enrolments.filter(
-            day.is_not_null(), (pl.col("begins_on") <= day).fill_null(True), (pl.col("ends_on") >= day).fill_null(True)
-        )
-        .select("student_no", "class_no", **orders)
+        enrolments.select("student_no", "class_no", **orders)
         .with_columns(pl.when(pl.col(kind).is_not_null()).then(number).alias(f"{kind}_no") for kind in orders)
         .group_by("student_no")
         .agg(
@@ -257,17 +362,14 @@ def _chosen(students: pl.LazyFrame, enrolments: pl.LazyFrame, policies: Mapping[
     has_class = pl.col("kind") != "any"
 
     def of_kind(suffix: str) -> pl.Expr:
-        return pl.coalesce(
-            pl.when(pl.col("kind") == name).then(f"{name}{suffix}")
-            for name in ("regular", "homeroom", "remedial", "any")
-        )
+        return pl.coalesce(pl.when(pl.col("kind") == name).then(f"{name}{suffix}") for name in KINDS)
 
     return (
         students.with_columns(homeroom_no=(pl.col("homeroom") & mask).cast(pl.UInt32))
         .join(homerooms, on="homeroom_no", how="left")
         .join(early, on=["district_id", "student_grade"], how="left")
         .with_columns(kind=kind)
-        .with_columns(order=of_kind(""), in_two_classes=of_kind("_two") & has_class)
+        .with_columns(order=of_kind(""), in_two_classes=(of_kind("_two") & has_class).fill_null(False))
         .with_columns(class_no=(pl.col("order") & mask).cast(pl.UInt32))
         .join(
             classes.select("class_no", "class_id", "school_id", "class_grade", "section_type", "is_section_type_known"),
@@ -322,6 +424,7 @@ def _mobile(
 
     The class began with its first term, else with its earliest enrolment; the student began in the school with the
     earliest enrolment there this school year, unless one of them has no first day. A date not known is not mobile.
+    Who had no class on the day of the census counts as mobile: listed, and in no count of a class.
     """
     begun = enrolments.group_by("class_no", "district_id").agg(
         class_began_on=pl.coalesce(pl.col("term_begins_on").first(), pl.col("begin_on").min())
@@ -348,7 +451,9 @@ def _mobile(
             how="left",
         )
         .join(school_days_before(dates, "reference_on", policies).join(limits, on="district_id"), on=WINDOW)
-        .with_columns(is_mobile=(pl.col("class_id").is_not_null() & is_late & is_new).fill_null(False))
+        .with_columns(
+            is_mobile=(pl.col("class_id").is_not_null() & (pl.col("is_uncounted") | is_late & is_new)).fill_null(False)
+        )
     )
 
 

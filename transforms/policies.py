@@ -8,9 +8,11 @@ from itertools import pairwise
 
 import polars as pl
 
+from schemas.contract import columns
 from schemas.policy import DEFAULT_WINDOW_ENDS, DistrictPolicy, Window
-from schemas.projections import SEASONS
+from schemas.projections import SEASONS, PolicySetting
 
+_SETTING = ("district_id", "school_year", "setting", "from_on")
 NO_CALENDAR = '{"no_school_days":[],"windows":[]}'
 """Document of a school year whose windows the district does not name."""
 
@@ -54,6 +56,23 @@ class History:
             for span in spans
             if (span.until_on is None or span.until_on > begins) and (span.from_on is None or span.from_on < ends)
         ]
+
+
+def policy_settings(plans: Mapping[str, Sequence[Span]], years: pl.DataFrame) -> pl.DataFrame:
+    """``PolicySetting`` rows without ``input_id``.
+
+    Args:
+        plans: Policies of each district in one school year.
+        years: ``district_id``, ``school_year``: the partitions meant.
+    """
+    rows = [
+        (district, place, setting, value, is_default, span.from_on, span.until_on, span.policy.source)
+        for district, spans in sorted(plans.items())
+        for span in spans
+        for place, (setting, value, is_default) in enumerate(span.policy.settings(), 1)
+    ]
+    schema = {name: dtype for name, dtype in columns(PolicySetting).items() if name not in {"school_year", "input_id"}}
+    return pl.DataFrame(rows, schema=schema, orient="row").join(years.unique(), on="district_id").sort(_SETTING)
 
 
 def history(rules: pl.DataFrame) -> History | None:

@@ -217,9 +217,7 @@ def _cells(rows: pl.DataFrame, layout: Layout) -> pl.DataFrame:
     )
     level = pl.sum_horizontal(pl.lit(0), *(pl.col(name).is_not_null() for name in layout.places))
     block = pl.col(layout.places[0]).rank("dense") if layout.places else pl.lit(None)
-    return merged.sort("cell").with_columns(
-        level=level.cast(pl.Int32), block=(block.cast(pl.Int32) - 1).fill_null(-1)
-    )
+    return merged.sort("cell").with_columns(level=level.cast(pl.Int32), block=(block.cast(pl.Int32) - 1).fill_null(-1))
 
 
 def _parts(rows: pl.DataFrame, layout: Layout) -> pl.DataFrame:

@@ -35,8 +35,24 @@ class Held:
     """(our header expected, header in the file it probably is)."""
 
 
+@dataclass(frozen=True)
+class Unplaced:
+    """A column that the layout reads and the header has not."""
+
+    name: str
+    """Our column."""
+    column: Column
+    expected: str
+    """What the header is called, as far as the layout can say."""
+    headers: tuple[str, ...]
+    """Every name the layout knows it by."""
+    needed: bool
+    within: tuple[int, int] | None = None
+    """Positions of the block it belongs to."""
+
+
 @dataclass
-class _Fit:
+class Fit:
     """One layout laid over the header."""
 
     layout: Layout
@@ -50,6 +66,8 @@ class _Fit:
     optional: list[str] = field(default_factory=list)
     renamed: list[tuple[str, str]] = field(default_factory=list)
     forbidden: tuple[str, ...] = ()
+    unplaced: list[Unplaced] = field(default_factory=list)
+    """Every column without a header, needed or not; those of aliases included."""
 
     @property
     def matches(self) -> bool:
@@ -72,14 +90,14 @@ def recognise(
     match; a tie left after that is held. ``aliases`` are a district's own headers: layout, column, headers.
     """
     names = tuple(clean(name) for name in header)
-    fits = [_fit(layout, names, aliases.get(layout.id, {})) for layout in layouts.values()]
+    fits = [lay_over(layout, names, aliases.get(layout.id, {})) for layout in layouts.values()]
     matching = [fit for fit in fits if fit.matches]
     if not matching:
         return _held(fits, names)
     most = max(len(fit.known) for fit in matching)
     best = [fit for fit in matching if len(fit.known) == most]
     if len(best) > 1:
-        best = [fit for fit in best if _named_like(fit.layout, file_name)] or best
+        best = [fit for fit in best if named_like(fit.layout, file_name)] or best
     if len(best) > 1:
         ids = sorted(fit.layout.id for fit in best)
         return Held(
@@ -103,8 +121,9 @@ def shown(name: str) -> str:
     return clean(name)[:LONGEST_SHOWN]
 
 
-def _fit(layout: Layout, names: tuple[str, ...], aliases: Mapping[str, Sequence[str]]) -> _Fit:
-    fit = _Fit(layout)
+def lay_over(layout: Layout, names: tuple[str, ...], aliases: Mapping[str, Sequence[str]]) -> Fit:
+    """How a layout, with the aliases of its columns, lies over the cleaned names of a header."""
+    fit = Fit(layout)
     first = _first_positions(names)
     folded = _first_positions(tuple(name.casefold() for name in names))
     for name, column in layout.columns.items():
@@ -117,19 +136,9 @@ def _fit(layout: Layout, names: tuple[str, ...], aliases: Mapping[str, Sequence[
         strands = _strand_positions(fact.strands, first, fit)
         fit.slots.append(Slot(fact=fact, positions=slot_positions, strands=strands))
     if layout.blocks:
-        _place_blocks(fit, names)
-    also = [_matcher(entry) for entry in layout.also]
-    plain = {entry for entry in also if isinstance(entry, str)}
-    patterns = [entry for entry in also if not isinstance(entry, str)]
-    fit.known |= {
-        at for at, name in enumerate(names) if name in plain or (name and any(each.search(name) for each in patterns))
-    }
-    unwanted = [_matcher(entry) for entry in layout.absent]
-    fit.forbidden = tuple(
-        name
-        for name in names
-        if name and any(name == each if isinstance(each, str) else each.search(name) for each in unwanted)
-    )
+        _place_blocks(fit, names, aliases)
+    fit.known |= {at for at, name in enumerate(names) if _lists(layout.also, name)}
+    fit.forbidden = tuple(name for name in names if _lists(layout.absent, name))
     return fit
 
 
@@ -142,7 +151,7 @@ def _first_positions(names: tuple[str, ...]) -> dict[str, int]:
 
 
 def _place(
-    fit: _Fit,
+    fit: Fit,
     positions: dict[str, int],
     name: str,
     column: Column,
@@ -165,6 +174,7 @@ def _place(
         at = next((folded[each.casefold()] for each in headers if each.casefold() in folded), None)
         found = None
     if at is None:
+        fit.unplaced.append(Unplaced(name, column, headers[0], tuple(headers), bool(needed)))
         if needed:
             fit.lacking.append((name, column))
         elif in_header:
@@ -178,7 +188,7 @@ def _place(
             fit.renamed.append((headers[0], spelled))
 
 
-def _strand_positions(strands: Sequence[Strand], first: Mapping[str, int], fit: _Fit) -> tuple[dict[str, int], ...]:
+def _strand_positions(strands: Sequence[Strand], first: Mapping[str, int], fit: Fit) -> tuple[dict[str, int], ...]:
     found = []
     for strand in strands:
         parts = {"name": strand.name, "score": strand.score, "standard_error": strand.standard_error}
@@ -190,7 +200,7 @@ def _strand_positions(strands: Sequence[Strand], first: Mapping[str, int], fit: 
     return tuple(found)
 
 
-def _place_blocks(fit: _Fit, names: tuple[str, ...]) -> None:
+def _place_blocks(fit: Fit, names: tuple[str, ...], aliases: Mapping[str, Sequence[str]]) -> None:
     """Bind every block by position: a name that repeats from block to block belongs to the block it stands in."""
     openings = [
         (at, block, match)
@@ -205,10 +215,18 @@ def _place_blocks(fit: _Fit, names: tuple[str, ...]) -> None:
     starts = sorted({at for at, _, _ in openings})
     ends = dict(zip(starts, [*starts[1:], len(names)], strict=True))
     for at, block, match in openings:
-        fit.slots.append(_block_slot(fit, block, names, at, ends[at], match))
+        fit.slots.append(_block_slot(fit, block, names, (at, ends[at]), match, aliases))
 
 
-def _block_slot(fit: _Fit, block: Block, names: tuple[str, ...], at: int, end: int, match: re.Match[str]) -> Slot:
+def _block_slot(
+    fit: Fit,
+    block: Block,
+    names: tuple[str, ...],
+    within: tuple[int, int],
+    match: re.Match[str],
+    aliases: Mapping[str, Sequence[str]],
+) -> Slot:
+    at, end = within
     positions: dict[str, int] = {}
     captured: dict[str, str] = {}
     span = range(at, end)
@@ -223,11 +241,17 @@ def _block_slot(fit: _Fit, block: Block, names: tuple[str, ...], at: int, end: i
         elif column.pattern:
             place = next((each for each in span if names[each] and re.search(column.pattern, names[each])), None)
         if place is None:
-            place = next((inside[clean(each)] for each in column.headers if clean(each) in inside), None)
+            headers = (*column.headers, *aliases.get(name, ()))
+            place = next((inside[clean(each)] for each in headers if clean(each) in inside), None)
+        needed = column.required or column.header_required
+        fit.needed += needed
         if place is not None:
             positions[name] = place
-        elif column.required or column.header_required:
-            wanted = column.headers[0] if column.headers else column.pattern or name
+            continue
+        wanted = column.headers[0] if column.headers else column.pattern or name
+        plain = tuple(clean(each) for each in column.headers) or (re.sub(r"[\\^$]", "", wanted),)
+        fit.unplaced.append(Unplaced(name, column, shown(plain[0]), plain, needed, within))
+        if needed:
             fit.lacking.append((f"{shown(wanted)} (after {shown(names[at])})", None))
     fit.known |= {at, *positions.values()}
     return Slot(
@@ -235,15 +259,24 @@ def _block_slot(fit: _Fit, block: Block, names: tuple[str, ...], at: int, end: i
     )
 
 
-def _matcher(entry: str) -> str | re.Pattern[str]:
-    return re.compile(entry.removeprefix("re:")) if entry.startswith("re:") else clean(entry)
+@lru_cache(maxsize=100_000)
+def _lists(entries: tuple[str, ...], name: str) -> bool:
+    """Whether a header is among these names, or fits a pattern among them; files of one export share their headers."""
+    plain, patterns = _matchers(entries)
+    return bool(name) and (name in plain or any(each.search(name) for each in patterns))
 
 
-def _named_like(layout: Layout, file_name: str) -> bool:
+@lru_cache
+def _matchers(entries: tuple[str, ...]) -> tuple[frozenset[str], tuple[re.Pattern[str], ...]]:
+    patterns = tuple(re.compile(each.removeprefix("re:")) for each in entries if each.startswith("re:"))
+    return frozenset(clean(each) for each in entries if not each.startswith("re:")), patterns
+
+
+def named_like(layout: Layout, file_name: str) -> bool:
     return any(re.search(pattern, file_name, re.IGNORECASE) for pattern in layout.file_names)
 
 
-def _binding(fit: _Fit, names: tuple[str, ...]) -> Binding:
+def _binding(fit: Fit, names: tuple[str, ...]) -> Binding:
     read = {names[at] for at in fit.positions.values()}
     return Binding(
         layout=fit.layout,
@@ -252,19 +285,19 @@ def _binding(fit: _Fit, names: tuple[str, ...]) -> Binding:
         slots=tuple(fit.slots),
         strands=fit.strands,
         renamed=tuple((today, shown(found)) for today, found in fit.renamed),
-        new=tuple(shown(name) for name in _unknown(fit, names).values()),
+        new=tuple(shown(name) for name in unread(fit, names).values()),
         missing=tuple(dict.fromkeys(fit.optional)),
         repeated=tuple(shown(name) for name in dict.fromkeys(names) if name in read and names.count(name) > 1),
     )
 
 
-def _unknown(fit: _Fit, names: tuple[str, ...]) -> dict[int, str]:
+def unread(fit: Fit, names: tuple[str, ...]) -> dict[int, str]:
     """Named headers the layout does not know; a repeated name is known if one of its places is."""
     known = {names[at] for at in fit.known}
     return {at: name for at, name in enumerate(names) if name and name not in known}
 
 
-def _held(fits: Sequence[_Fit], names: tuple[str, ...]) -> Held:
+def _held(fits: Sequence[Fit], names: tuple[str, ...]) -> Held:
     named = sum(1 for name in names if name)
     nearest = max(fits, key=lambda fit: fit.closeness(named), default=None)
     if nearest is None or not nearest.known:
@@ -306,7 +339,7 @@ def _expected(name: str, column: Column | None) -> str:
     return shown(column.headers[0] if column else name)
 
 
-def _told(fit: _Fit, each: tuple[str, Column | None], likely: Mapping[str, str]) -> str:
+def _told(fit: Fit, each: tuple[str, Column | None], likely: Mapping[str, str]) -> str:
     name, column = each
     expected = _expected(name, column)
     holds = f", which holds {name}" if column else ""
@@ -314,16 +347,16 @@ def _told(fit: _Fit, each: tuple[str, Column | None], likely: Mapping[str, str])
     return f'{told} It is probably "{likely[expected]}" now.' if expected in likely else told
 
 
-def _likely(fit: _Fit, names: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
+def _likely(fit: Fit, names: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
     """For each missing header the unknown one that looks like it, else the one that stands in its place."""
-    unknown = _unknown(fit, names)
+    unknown = unread(fit, names)
     found: list[tuple[str, str]] = []
     for name, column in fit.lacking:
         if column is None:
             continue
         at = _similar(column, unknown)
         if at is None:
-            at = _in_place(fit, name, unknown)
+            at = in_place(fit, name, unknown)
         if at is not None:
             found.append((_expected(name, column), shown(unknown.pop(at))))
     return tuple(found)
@@ -344,7 +377,7 @@ def _similar(column: Column, unknown: Mapping[int, str]) -> int | None:
     return -best[1] if best[0] >= 0.7 else None
 
 
-def _in_place(fit: _Fit, name: str, unknown: Mapping[int, str]) -> int | None:
+def in_place(fit: Fit, name: str, unknown: Mapping[int, str]) -> int | None:
     """The unknown header between the columns the layout lists before and after, if it is the only candidate."""
     order = list(fit.layout.columns)
     here = order.index(name) if name in order else -1

@@ -175,8 +175,8 @@ def screening_results(
 ) -> pl.LazyFrame:
     """Every test: what it says, its window, whether it is valid and whether it stands for the student.
 
-    A test is not valid if it was withdrawn, is marked invalid, has no score or too many rapid guesses; a rushing flag
-    alone leaves it valid.
+    A test is not valid if it was withdrawn, is marked invalid, has no score, too many rapid guesses, or a rushing flag
+    that the district's policy names (`invalid_rush_flags`).
 
     Args:
         facts: Current facts by family; reads ``screening``.
@@ -195,12 +195,29 @@ def screening_results(
         .then(pl.lit("no_score"))
         .when(pl.col("rapid_guessing_percent") >= RAPID_GUESSING_PERCENT)
         .then(pl.lit("rapid_guessing"))
+        .when(_rushed(policies))
+        .then(pl.lit("rushed"))
     )
     tests = place_in_windows(one_row_per_test(facts["screening"], richness), policies).with_columns(
         invalid_reason=reason
     )
     judged = tests.with_columns(is_valid=pl.col("invalid_reason").is_null())
     return choose(judged, policies).select(name for name in columns(ScreeningResult) if name != "input_id")
+
+
+def _rushed(policies: Mapping[str, DistrictPolicy]) -> pl.Expr:
+    """Whether the test has a rushing flag that its district does not accept."""
+    named = [
+        (district, flag.strip().lower())
+        for district, policy in sorted(policies.items())
+        for flag in policy.invalid_rush_flags
+    ]
+    said = pl.struct("district_id", rush_flag=pl.col("rush_flag").str.strip_chars().str.to_lowercase())
+    refused = pl.Series(
+        [{"district_id": district, "rush_flag": flag} for district, flag in named],
+        dtype=pl.Struct({"district_id": pl.String, "rush_flag": pl.String}),
+    )
+    return said.is_in(refused.implode()) if named else pl.lit(value=False)
 
 
 def choose(tests: pl.LazyFrame, policies: Mapping[str, DistrictPolicy]) -> pl.LazyFrame:

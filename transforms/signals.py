@@ -51,7 +51,7 @@ def school_signals(
         UnknownDistrict: a district has no policy.
     """
     students = _students(memberships, placements).collect().lazy()
-    seasons = _seasons(memberships, policies)
+    seasons = window_seasons(memberships, policies)
     kept = with_rules(_screening(students).collect(), policies).lazy()
     signals = (
         kept.join(_cycle_signals(cycles, outcomes, seasons), on=SCHOOL, how="left")
@@ -146,7 +146,7 @@ def _screening(students: pl.LazyFrame) -> pl.LazyFrame:
     )
 
 
-def _seasons(memberships: pl.LazyFrame, policies: Mapping[str, DistrictPolicy]) -> pl.LazyFrame:
+def window_seasons(memberships: pl.LazyFrame, policies: Mapping[str, DistrictPolicy]) -> pl.LazyFrame:
     """First and last day of each window's season; together they cover the school year."""
     starts = pl.LazyFrame(
         {"district_id": list(policies), "month": [policy.year_starts_month for policy in policies.values()]},

@@ -67,7 +67,7 @@ def suppress(problem: Problem, rule: Rule, weights: Floats | None = None) -> Pat
 
 
 def primaries(problem: Problem, rule: Rule) -> Flags:
-    """Cells that must not be shown: small ones, 100 %, and whatever is said of too few students (SEMANTICS 8.1, 8.2)."""
+    """Cells that must not be shown: small ones, 100 %, and what is said of too few students (SEMANTICS 8.1, 8.2)."""
     rows, keys = problem.rows, [*problem.layout.keys, "release"]
     students = rows.filter(pl.col("kind") == STUDENTS).select(*keys, students="value")
     rows = rows.join(students, on=keys, how="left", nulls_equal=True, maintain_order="left")
@@ -218,7 +218,7 @@ class _Block:
         order = np.flatnonzero(left)
         order = order[np.lexsort((order, self.state.value[self.cells[order]]))]
         for at, cell in enumerate(order):
-            if not self._is_wide(cell):
+            if not self._is_wide(int(cell)):
                 self._path(paths, int(cell), chosen)
             if at % _REFRESH == _REFRESH - 1:
                 self._unproven(chosen, needy)
@@ -244,7 +244,9 @@ class _Block:
 
     def _path(self, paths: Changes, cell: int, chosen: Flags) -> None:
         """Withhold the cells along the cheapest change that moves one cell as far as it needs."""
-        cost = np.where(chosen, 0.0, self.state.weights[self.cells]) / np.minimum(self.need[cell], np.maximum(1, self.up))
+        cost = np.where(chosen, 0.0, self.state.weights[self.cells]) / np.minimum(
+            self.need[cell], np.maximum(1, self.up)
+        )
         movable = self.movable.astype(float)
         moved = 0.0
         for side in (0, 1):
@@ -288,7 +290,7 @@ class _Block:
             lonely.append((int(cell), choice, np.where(choice == cell, -1.0, 1.0), 0.0))
         return lonely
 
-    def _cover(self, cuts) -> Flags:
+    def _cover(self, cuts: list[tuple[int, Cells, Floats, float]]) -> Flags:
         chosen = self.kept.copy()
         if not cuts:
             return chosen
@@ -314,7 +316,9 @@ class _Block:
         needy &= movable
         self.open &= movable
         self.movable = movable
-        alone = np.flatnonzero((links @ (self.forced & movable).astype(float) == 1) & (links @ needy.astype(float) == 1))
+        alone = np.flatnonzero(
+            (links @ (self.forced & movable).astype(float) == 1) & (links @ needy.astype(float) == 1)
+        )
         for row in alone:
             cells = links.indices[links.indptr[row] : links.indptr[row + 1]].astype(np.int64)
             choice = cells[self.open[cells]]
@@ -343,13 +347,13 @@ class _Block:
             self.low, self.high = np.minimum(self.low, whole), np.maximum(self.high, whole)
 
     def _cut(self, chosen: Flags, left: Flags) -> tuple[bool, Flags]:
-        """Forbid what lets an attacker narrow the cells that are `left`: whether cuts were added, and hopeless cells."""
+        """Forbid what lets an attacker narrow cells that are `left`: whether cuts were added, and hopeless cells."""
         is_hopeless, before = np.zeros(len(chosen), bool), len(self.cuts)
-        rest = np.flatnonzero(left)
+        rest = [int(cell) for cell in np.flatnonzero(left)]
         for nudge in (_NUDGE, 0.0):
             give = np.where(self.open, nudge, 0.0)
             self.changes.bound(np.where(chosen, self.down, -give), np.where(chosen, self.up, give))
-            rest = [cell for cell in rest if not self._forbid(int(cell), chosen, is_hopeless, not nudge)]
+            rest = [cell for cell in rest if not self._forbid(cell, chosen, is_hopeless, not nudge)]
         for cell in rest:
             if not self._is_wide(cell):
                 self._keep_whole(cell, chosen)

@@ -8,6 +8,7 @@ import polars_hash  # noqa: F401 registers the hash namespace of expressions
 
 from schemas.contract import columns
 from schemas.events import EVENT_TYPES, FAMILIES, PAYLOADS, Key
+from transforms.rows import in_order, is_among
 
 CONTENT_ENVELOPE = ("school_id", "occurred_on")
 """Envelope columns that are content: a new date in a season slot is a correction."""
@@ -38,6 +39,8 @@ def canonical(name: str, dtype: pl.DataType) -> pl.Expr:
         return _number(column)
     if dtype == pl.Date:
         return column.dt.to_string("%Y-%m-%d")
+    if isinstance(dtype, pl.Datetime):
+        return column.dt.to_string("iso:strict")
     return column.cast(pl.String)
 
 
@@ -131,9 +134,8 @@ def identify(facts: pl.DataFrame, family: str, secret: bytes, leave_out: Sequenc
         return facts.with_columns(
             natural_key=pl.lit(None, pl.String), content_hash=pl.lit(None, pl.String), is_repeat=pl.lit(False)
         )
-    keyed = _with_key(facts.sort("source_line", "slot")).with_columns(
-        content_hash=content_hash(facts, family, secret, leave_out)
-    )
+    facts = in_order(facts, ["source_line", "slot"])
+    keyed = _with_key(facts).with_columns(content_hash=content_hash(facts, family, secret, leave_out))
     keyed = keyed.with_columns(is_repeat=~pl.struct("_key", "content_hash").is_first_distinct())
     rank = (
         pl.when(pl.col("_ordinal") & (pl.col("content_hash").n_unique().over("_key") > 1))
@@ -266,3 +268,42 @@ def standing(sightings: pl.LazyFrame, within: Sequence[str] = ("natural_key",)) 
         .last()
     )
     return pl.concat([told.filter(is_steady).select(names), runs.select(names)])
+
+
+def unretracted(sightings: pl.DataFrame, retractions: pl.DataFrame) -> pl.DataFrame:
+    """The sightings that no retraction takes back.
+
+    A retraction takes back the whole run of equal content in which its target was seen, so that an export that says
+    the same again does not bring it back; a run that begins after something else was said is a version of its own.
+    The arrival order of exports changes nothing. A retraction whose target is not there does nothing.
+
+    Args:
+        sightings: `district_id`, `natural_key`, `content_hash`, `export_at`, and whatever else.
+        retractions: `district_id`, `target_key`, `target_hash`, `target_at` of those that stand.
+    """
+    fact = ["district_id", "natural_key"]
+    version = [*fact, "content_hash", "export_at"]
+    targets = retractions.select(
+        "district_id", natural_key="target_key", content_hash="target_hash", export_at="target_at"
+    )
+    is_touched = is_among(sightings, targets, fact)
+    is_same = (pl.col("content_hash") == pl.col("content_hash").shift(1)).over(fact).fill_null(value=False)
+    runs = (
+        sightings.filter(is_touched)
+        .sort([*fact, "export_at", "content_hash"], descending=[False, False, False, True])
+        .with_columns(_run=(~is_same).cum_sum().over(fact))
+    )
+    taken = runs.join(targets, on=version, how="semi").select(*fact, "_run").unique()
+    kept = runs.join(taken, on=[*fact, "_run"], how="anti").drop("_run")
+    return pl.concat([sightings.filter(~is_touched), kept])
+
+
+def latest_stated(events: pl.DataFrame) -> pl.DataFrame:
+    """Of facts that people state one by one, the last version of each: one row per `district_id` and `natural_key`.
+
+    Nothing but their events shows them, so no sighting is asked.
+    """
+    fact = ["district_id", "natural_key"]
+    is_again = events.select(pl.struct(fact).is_duplicated()).to_series()
+    again = events.filter(is_again).sort([*fact, "export_at", "content_hash"], descending=[False, False, False, True])
+    return pl.concat([events.filter(~is_again), again.unique(fact, keep="last", maintain_order=True)])

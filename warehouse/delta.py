@@ -236,12 +236,21 @@ class Table:
 
     def rows_by_file(self, **partition: str) -> list[int]:
         """Rows of each file of the named partition values, from the transaction log alone."""
+        return self._added(partition)["num_records"].to_list()
+
+    def rows_by_file_of(self, name: str, **partition: str) -> dict[str, list[int]]:
+        """The same for each value of one more partition column, in the order of the values."""
+        column = f"partition.{name}"
+        return dict(self._added(partition).group_by(column).agg("num_records").sort(column).rows())
+
+    def _added(self, partition: Mapping[str, str]) -> pl.DataFrame:
+        """What the transaction log says of the files that stand: `num_records` and every `partition.` column."""
         found = self._found()
-        if found is None:
-            return []
-        added = pl.DataFrame(found.get_add_actions(flatten=True))
-        here = [pl.col(f"partition.{name}") == value for name, value in partition.items()]
-        return added.filter(here)["num_records"].to_list() if added.height else []
+        added = None if found is None else pl.DataFrame(found.get_add_actions(flatten=True))
+        if added is None or added.is_empty():
+            named = [f"partition.{name}" for name in self.partition_by]
+            return pl.DataFrame(schema={"num_records": pl.Int64, **dict.fromkeys(named, pl.String)})
+        return added.filter(pl.col(f"partition.{name}") == value for name, value in partition.items())
 
     def parts_by(self, name: str) -> dict[str, tuple[int, str]]:
         """Rows and content version for each value of a partition column, from the transaction log alone."""

@@ -60,6 +60,11 @@ class Home:
         return self.root / "warehouse" / f"{district_id}.duckdb"
 
     @property
+    def reports(self) -> Path:
+        """One folder per district: the site people open."""
+        return self.root / "reports"
+
+    @property
     def policies(self) -> Path:
         """`<district>.toml`, and `aliases/<layout>.toml`."""
         return self.root / "policy"

@@ -28,6 +28,8 @@ SUSPECT_RATIO = 200
 UNFINISHED = (".part", ".tmp", ".crdownload")
 ARCHIVES = (".zip", ".gz", ".tgz", ".tar", ".bz2", ".xz", ".7z", ".rar", ".zst")
 DAY = re.compile(r"\d{4}-\d\d-\d\d")
+RECEIVED = "received-"
+"""A folder `received-2019-10-15` declares when a backfilled file had been received (SEMANTICS 5.1)."""
 Content = bytes  # ``Landed.bytes`` is a number
 BROKEN = (
     zipfile.BadZipFile,
@@ -76,6 +78,7 @@ class Landed:
     landed_on: date | None
     modified_at: datetime
     sheet: str | None = None
+    received_on: date | None = None
 
     @property
     def is_packed(self) -> bool:
@@ -154,7 +157,15 @@ def _open(path: Path, name: str, district_id: str) -> tuple[list[Landed], list[R
         raise Refusal(name, "unsupported_archive", advice)
     where = PurePosixPath(name)
     days = [day for part in where.parts[:-1] if (day := _day(part)) is not None]
-    file = _File(path, district_id, days[-1] if days else None, datetime.fromtimestamp(about.st_mtime, UTC))
+    told = [part.removeprefix(RECEIVED) for part in where.parts[:-1] if part.startswith(RECEIVED)]
+    received = [day for part in told if (day := _day(part)) is not None]
+    file = _File(
+        path,
+        district_id,
+        days[-1] if days else None,
+        datetime.fromtimestamp(about.st_mtime, UTC),
+        received[-1] if received else None,
+    )
     folder = where.parent.as_posix()
     if suffix == ".zip":
         return _open_archive(file, name)
@@ -191,6 +202,7 @@ class _File:
     district_id: str
     landed_on: date | None
     modified_at: datetime
+    received_on: date | None
 
     def tables(self, data: bytes, name: str, member: str | None, bundle: str) -> list[Landed]:
         """The file, or each sheet of a workbook that has several."""
@@ -215,6 +227,7 @@ class _File:
             landed_on=self.landed_on,
             modified_at=self.modified_at,
             sheet=sheet,
+            received_on=self.received_on,
         )
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
+from typing import Literal
 
 import polars as pl
 
@@ -19,6 +20,12 @@ MOST_PACKED = 6_000_000
 """Sightings of a district and family that are sorted at once, in some 3 GB; more stay as they were written."""
 POLICY = "policy"
 """Layout under which a district's policy stands in the ledger."""
+STATEMENT = "statement"
+"""Layout under which stands what a person stated by command."""
+
+
+Known = Literal["recorded", "received"]
+"""Since when a file counts as known: when this home recorded it, or the day a backfill says it was received."""
 
 
 class Log:
@@ -39,11 +46,18 @@ class Log:
         self.parked = table(ParkedRow, ("district_id",))
         self.notes = table(Note, ("district_id",), root=str(home.notes))
 
-    def ledger_rows(self, districts: Sequence[str] | None = None, as_of: datetime | None = None) -> pl.DataFrame:
-        """Ledger rows, oldest first, as known at a time."""
+    def ledger_rows(
+        self, districts: Sequence[str] | None = None, as_of: datetime | None = None, by: Known = "recorded"
+    ) -> pl.DataFrame:
+        """Ledger rows, oldest first, as known at a time; by ``received``, what a backfill declares received by then."""
         rows = self.ledger.scan(**_in(districts))
         if as_of is not None:
-            rows = rows.filter(pl.col("recorded_at") <= as_of)
+            known_at = pl.col("recorded_at")
+            if by == "received":
+                known_at = pl.coalesce(
+                    pl.col("received_on").cast(pl.Datetime("us")).dt.replace_time_zone("UTC"), known_at
+                )
+            rows = rows.filter(known_at <= as_of)
         return rows.sort("recorded_at").collect()
 
     def seen(self, district_id: str, family: str, keys: pl.Series, loaded: pl.DataFrame) -> pl.DataFrame:
@@ -114,12 +128,12 @@ class Log:
         sighting stays: what was known at any time cannot change (decision 10). The caller holds the district's lease.
         """
         packed = []
-        for family, events in self.families.items():
+        for family, files in self.sightings.rows_by_file_of("family", district_id=district_id).items():
+            if not 2 * max(files) < sum(files) <= MOST_PACKED:
+                continue
             renew()
-            files = self.sightings.rows_by_file(district_id=district_id, family=family)
-            rest = max(sum(events.rows_by_file(district_id=district_id)), max(files, default=0))
-            pays = 2 * rest < sum(files) <= MOST_PACKED
-            if pays and self.sightings.pack(PACKED, (district_id, family)):
+            events = sum(self.families[family].rows_by_file(district_id=district_id))
+            if 2 * events < sum(files) and self.sightings.pack(PACKED, (district_id, family)):
                 packed.append(family)
         return packed
 
@@ -134,8 +148,8 @@ def loaded(ledger: pl.DataFrame) -> pl.DataFrame:
 
 
 def exports(ledger: pl.DataFrame) -> pl.DataFrame:
-    """Ledger rows of files that landed: all but those of policies."""
-    return ledger.filter(pl.col("layout").ne_missing(POLICY))
+    """Ledger rows of files that landed: all but those of policies and statements."""
+    return ledger.filter(~pl.col("layout").is_in([POLICY, STATEMENT]).fill_null(value=False))
 
 
 def _in(districts: Sequence[str] | None) -> dict[str, Sequence[str]]:

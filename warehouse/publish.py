@@ -16,6 +16,7 @@ from deltalake.exceptions import DeltaError
 from filelock import FileLock, Timeout
 from polars.datatypes import DataTypeClass
 
+from schemas.answers import ANSWERS, HELPERS, SCALARS, Answer, Question, questions
 from schemas.contract import Contract, columns, descriptions, summary, table_name
 from schemas.events import ALL_YEARS
 from schemas.marts import MARTS
@@ -70,6 +71,7 @@ def connect(path: Path, *, read_only: bool = True) -> duckdb.DuckDBPyConnection:
     """
     connection = duckdb.connect(str(path), read_only=read_only, config={"autoinstall_known_extensions": "false"})
     connection.execute("set TimeZone = 'UTC'")
+    connection.execute("set enable_progress_bar = false")  # it draws one where a query takes two seconds
     return connection
 
 
@@ -97,6 +99,7 @@ def publish(
     *,
     lock_of: Path | None = None,
     timeout: float = LOCK_SECONDS,
+    note: str | None = None,
 ) -> dict[str, int]:
     """Publish the warehouse: the projections and the log as they stand, and the marts made from them.
 
@@ -107,6 +110,7 @@ def publish(
             columns are not those of its contract is replaced whole.
         lock_of: Published file whose lock is taken; the target's own if absent.
         timeout: Seconds to wait for another publish under the same lock.
+        note: What every table's comment says at its end.
 
     Returns:
         Rows of every table, by `schema.table`.
@@ -123,6 +127,8 @@ def publish(
         with _told(f"{target.name} could not be written"), connect(made, read_only=False) as connection:
             connection.execute("begin")
             rows = _build(connection, sources, changed)
+            if note is not None:
+                _note(connection, note)
             connection.execute("commit")
             connection.execute("checkpoint")
     return rows
@@ -147,8 +153,46 @@ def _build(
                 else:
                     _refresh(connection, name, contract, sources.get(table_name(contract), ()), changed)
                 _describe(connection, name, contract)
+    _answer(connection)
     with _told("the tables could not be counted"):
         return {name: _count(connection, name) for name in _tables()}
+
+
+def _note(connection: duckdb.DuckDBPyConnection, note: str) -> None:
+    named = "select schema_name, table_name, comment from duckdb_tables() where not temporary order by all"
+    for schema, name, comment in connection.execute(named).fetchall():
+        connection.execute(f"comment on table {schema}.{name} is {_text(f'{comment} {note}')}")
+
+
+def _answer(connection: duckdb.DuckDBPyConnection) -> None:
+    """Make the views and macros anew: those of another release go with their schema."""
+    with _told("schema answers could not be made"):
+        connection.execute("drop schema if exists answers cascade; create schema answers")
+        for name, (parameters, meaning) in SCALARS.items():
+            connection.execute(f"create macro answers.{name}({', '.join(parameters)}) as {answer_sql(name)}")
+            connection.execute(f"comment on macro answers.{name} is {_text(meaning)}")
+    for answer in (*HELPERS, *ANSWERS):
+        with _told(f"{answer.name} could not be made"):
+            _make_answer(connection, answer)
+    with _told("the list of questions could not be made"):
+        name = f"answers.{table_name(Question)}"
+        listed = ", ".join(
+            f"({number}::bigint, {', '.join(_text(each) for each in words)})" for number, *words in questions().rows()
+        )
+        connection.execute(f"create view {name} as from (values {listed}) as t({', '.join(columns(Question))})")
+        _describe(connection, name, Question, "view")
+
+
+def _make_answer(connection: duckdb.DuckDBPyConnection, answer: Answer) -> None:
+    query = answer_sql(table_name(answer.contract))
+    if not answer.parameters:
+        connection.execute(f"create view {answer.name} as {query}")
+        _describe(connection, answer.name, answer.contract, "view")
+        return
+    connection.execute(f"create macro {answer.name}({', '.join(answer.parameters)}) as table {query}")
+    told = " ".join(f"{name}: {meaning}" for name, meaning in answer.parameters.items())
+    words = f"{summary(answer.contract)} {told} {EDUCATION_RECORD}"
+    connection.execute(f"comment on macro table {answer.name} is {_text(words)}")
 
 
 def unpublished(target: Path, partitions: pl.DataFrame, ledger: pl.DataFrame) -> set[Partition] | None:
@@ -196,6 +240,11 @@ def mart_sql(contract: type[Contract]) -> str:
     return files("warehouse").joinpath("marts", f"{table_name(contract)}.sql").read_text("utf-8")
 
 
+def answer_sql(name: str) -> str:
+    """The SELECT of a view or table macro, or the expression of a macro."""
+    return files("warehouse").joinpath("answers", f"{name}.sql").read_text("utf-8")
+
+
 def _tables() -> list[str]:
     return [f"{schema}.{table_name(contract)}" for schema, contracts in SCHEMAS.items() for contract in contracts]
 
@@ -233,8 +282,8 @@ def _has_shape(connection: duckdb.DuckDBPyConnection, name: str, contract: type[
     return connection.execute(shape, name.split(".")).fetchall() == wanted
 
 
-def _describe(connection: duckdb.DuckDBPyConnection, name: str, contract: type[Contract]) -> None:
-    connection.execute(f"comment on table {name} is {_text(f'{summary(contract)} {EDUCATION_RECORD}')}")
+def _describe(connection: duckdb.DuckDBPyConnection, name: str, contract: type[Contract], kind: str = "table") -> None:
+    connection.execute(f"comment on {kind} {name} is {_text(f'{summary(contract)} {EDUCATION_RECORD}')}")
     for column, description in descriptions(contract).items():
         connection.execute(f"comment on column {name}.{_quoted(column)} is {_text(description)}")
 

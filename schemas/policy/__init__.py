@@ -1,0 +1,70 @@
+"""The numbers educators own, dated and sourced: windows, cuts, thresholds, and the words that mark math classes.
+
+Everything public is imported from here. `model` is what all parts share, `cuts` who is below what, `rules` the
+thresholds, `district` all of it together as one district's policy, `reading` a policy file and what is wrong with it.
+"""
+
+from schemas.policy.cuts import (
+    ANY_MEASURE,
+    CUT_NAMES,
+    DEFAULT_CUTS,
+    DEFAULT_STANDARD_ERRORS,
+    DEFAULT_STRANDS,
+    CutRule,
+    PinnedCut,
+    StandardError,
+    StrandRule,
+)
+from schemas.policy.district import (
+    DEFAULT_WINDOW_ENDS,
+    FROZEN_AFTER_DAYS,
+    RAPID_GUESSING_PERCENT,
+    SECTION_VOCABULARY,
+    DistrictPolicy,
+    Window,
+)
+from schemas.policy.model import GRADES
+from schemas.policy.reading import UnreadablePolicy, read_policy
+from schemas.policy.rules import (
+    ACCURACY_RUBRICS,
+    AccuracyRule,
+    ClassRule,
+    CycleRule,
+    Expectation,
+    FormFamily,
+    GrowthNorm,
+    QualityRule,
+    ResponseRule,
+    TierRule,
+)
+
+__all__ = [
+    "ACCURACY_RUBRICS",
+    "ANY_MEASURE",
+    "CUT_NAMES",
+    "DEFAULT_CUTS",
+    "DEFAULT_STANDARD_ERRORS",
+    "DEFAULT_STRANDS",
+    "DEFAULT_WINDOW_ENDS",
+    "FROZEN_AFTER_DAYS",
+    "GRADES",
+    "RAPID_GUESSING_PERCENT",
+    "SECTION_VOCABULARY",
+    "AccuracyRule",
+    "ClassRule",
+    "CutRule",
+    "CycleRule",
+    "DistrictPolicy",
+    "Expectation",
+    "FormFamily",
+    "GrowthNorm",
+    "PinnedCut",
+    "QualityRule",
+    "ResponseRule",
+    "StandardError",
+    "StrandRule",
+    "TierRule",
+    "UnreadablePolicy",
+    "Window",
+    "read_policy",
+]

@@ -1,0 +1,323 @@
+"""Two keys that are one student, facts that are another's, events taken back: stated by command, on real stores."""
+
+import json
+from pathlib import Path
+
+import polars as pl
+import pytest
+from typer.testing import CliRunner
+
+from pipelines import cli
+from pipelines.corrections import NEW, NotPossible, merge, retract, split, unmerge
+from pipelines.facts import current_facts
+from pipelines.verify import verify_home
+from tests.homes import POLICY, Place, map_file, map_row, users_file
+from tests.test_equality import ENROLMENTS, same
+
+WHY = "The office found the paper card."
+CLASSES = (
+    "sourcedId,status,dateLastModified,title,grades,courseSourcedId,classCode,classType,location,schoolSourcedId,"
+    "termSourcedIds,subjects,subjectCodes,periods\n"
+    "X,active,,,04,,,scheduled,,s1,,Mathematics,02034,1\n"
+    "Y,active,,,04,,,scheduled,,s2,,Mathematics,02034,2\n"
+)
+
+
+def enrolled(*lines: tuple[str, str, str, str]) -> str:
+    """(student, class, first day, last day)"""
+    made = [
+        f"e{number},active,,{class_id},s1,S{student},student,true,{begin},{end}"
+        for number, (student, class_id, begin, end) in enumerate(lines)
+    ]
+    return "\n".join((ENROLMENTS, *made)) + "\n"
+
+
+@pytest.fixture(scope="module")
+def loaded_place(tmp_path_factory: pytest.TempPathFactory) -> Place:
+    """Three students of two classes; the tests of A were sent three times with two scores."""
+    made = Place(tmp_path_factory.mktemp("corrections"), POLICY)
+    made.load("2025-09-01/classes.csv", CLASSES)
+    made.load("2025-09-01/users.csv", users_file("A", "B", "C"))
+    made.load(
+        "2025-09-01/enrollments.csv",
+        enrolled(*((each, "X" if each != "C" else "Y", "2025-08-20", "") for each in "ABC")),
+    )
+    made.load("2025-09-20/map.csv", scores({"A": 186, "B": 184, "C": 201}, 1))
+    made.load("2025-11-05/map.csv", scores({"A": 192, "B": 184, "C": 201}, 2))
+    made.load("2025-11-12/map.csv", scores({"A": 192, "B": 184, "C": 201}, 3))
+    made.refresh()
+    return made
+
+
+@pytest.fixture
+def place(loaded_place: Place, tmp_path: Path) -> Place:
+    return loaded_place.copy(tmp_path)
+
+
+def scores(of: dict[str, int], number: int) -> str:
+    """An export; a row of another subject makes its bytes its own."""
+    rows = [map_row(student, score, percentile="") for student, score in of.items()]
+    return map_file(*rows, map_row("A", 150 + number, subject="Science K-12", test=f"s{number}"))
+
+
+def keys(place: Place) -> dict[str, str]:
+    """The key each student is shown under, by the test each took."""
+    tests = facts(place)["screening"]
+    return dict(tests.select(pl.col("vendor_test_id").str.slice(1), "subject_key").rows())
+
+
+def facts(place: Place) -> dict[str, pl.DataFrame]:
+    return current_facts(place.log, [place.district], place.log.ledger_rows([place.district]))
+
+
+def standing(place: Place) -> dict[str, tuple[str, float]]:
+    """Whose test each is and what it says, by test."""
+    names = {key: student for student, key in keys(place).items()}
+    rows = facts(place)["screening"].select("vendor_test_id", "subject_key", "score").rows()
+    return {test: (names[key], score) for test, key, score in rows}
+
+
+def score_of(place: Place, student: str) -> list[float]:
+    tests = facts(place)["screening"]
+    return tests.filter(pl.col("vendor_test_id") == f"t{student}")["score"].to_list()
+
+
+def event(place: Place, student: str, score: float) -> str:
+    mine = place.events().filter(pl.col("vendor_test_id") == f"t{student}", pl.col("score") == score)
+    return str(mine["event_id"].item())
+
+
+def natural_key(place: Place, student: str) -> str:
+    return str(place.events().filter(pl.col("vendor_test_id") == f"t{student}")["natural_key"][0])
+
+
+def brought_up(place: Place) -> dict[str, pl.DataFrame]:
+    place.refresh()
+    return place.tables()
+
+
+# One student or two
+
+
+def test_a_merge_shows_one_student_with_the_tests_of_both_and_tells_what_cannot_be(place: Place):
+    own = keys(place)
+    told = merge(place.home, own["A"], own["C"], WHY, place.sources())
+    assert told["shown_as"] == min(own["A"], own["C"])
+    classes = next(each for each in told["conflicts"] if each["conflict"] == "in_two_classes")
+    assert (classes["which"], classes["benchmark_window"]) == ("X; Y", "fall")
+    tests = next(each for each in told["conflicts"] if each["conflict"] == "tests_in_one_window")
+    assert set(tests["which"].split("; ")) == {natural_key(place, "A"), natural_key(place, "C")}
+    place.refresh()
+    members = place.table("class_membership").filter(benchmark_window="fall")
+    assert members.filter("in_two_classes")["subject_key"].to_list() == [told["shown_as"]]
+    assert members["subject_key"].n_unique() == members.height == 2
+    assert place.table("tier_placement").filter(benchmark_window="fall")["subject_key"].n_unique() == 2
+    assert place.table("screening_result")["subject_key"].n_unique() == 2
+
+
+def test_taking_a_merge_back_undoes_it_to_the_byte(place: Place):
+    own, before = keys(place), place.tables()
+    merge(place.home, own["A"], own["C"], WHY, place.sources())
+    assert not before["class_membership"].equals(brought_up(place)["class_membership"])
+    told = unmerge(place.home, own["C"], own["A"], WHY, place.sources())
+    assert told["shown_as"] == sorted([own["A"], own["C"]])
+    same(before, brought_up(place))
+
+
+def test_what_was_merged_and_taken_back_can_be_merged_again(place: Place):
+    own = keys(place)
+    merge(place.home, own["A"], own["C"], WHY, place.sources())
+    merged = brought_up(place)
+    unmerge(place.home, own["A"], own["C"], WHY, place.sources())
+    merge(place.home, own["A"], own["C"], WHY, place.sources())
+    same(merged, brought_up(place))
+
+
+def test_a_cycle_of_merges_is_refused(place: Place):
+    own = keys(place)
+    merge(place.home, own["A"], own["B"], WHY, place.sources())
+    merge(place.home, own["B"], own["C"], WHY, place.sources())
+    with pytest.raises(NotPossible, match="one student already"):
+        merge(place.home, own["A"], own["C"], WHY, place.sources())
+    with pytest.raises(NotPossible, match=r"by other merges\. Take back one"):
+        unmerge(place.home, own["A"], own["C"], WHY, place.sources())
+    assert unmerge(place.home, own["B"], own["C"], WHY, place.sources())["is_one_still"] is False
+    with pytest.raises(NotPossible, match="two students already"):
+        unmerge(place.home, own["B"], own["C"], WHY, place.sources())
+
+
+def test_students_of_two_districts_are_never_merged(place: Place):
+    (place.home.policies / "d2.toml").write_text(POLICY)
+    place.district = "d2"
+    place.load("2025-09-20/map.csv", scores({"A": 186}, 9))
+    there = keys(place)["A"]
+    place.district = "d1"
+    with pytest.raises(NotPossible, match="of d1 and d2"):
+        merge(place.home, keys(place)["A"], there, WHY, place.sources())
+
+
+def test_an_unknown_key_is_refused_and_nothing_is_written(place: Place):
+    before = place.log.ledger_rows().height
+    with pytest.raises(NotPossible, match="No event names nobody"):
+        merge(place.home, keys(place)["A"], "nobody", WHY, place.sources())
+    assert place.log.ledger_rows().height == before
+
+
+# Facts that are another student's
+
+
+def test_a_split_gives_the_named_facts_to_another_and_what_corrects_them_later_follows(place: Place):
+    own = keys(place)
+    told = split(place.home, own["A"], own["B"], [event(place, "A", 186)], WHY, place.sources())
+    assert (told["facts"], told["to"]) == (1, own["B"])
+    tests = facts(place)["screening"].filter(pl.col("subject_key") == own["B"])
+    assert sorted(tests["score"]) == [184, 192]
+    place.load("2025-11-19/map.csv", scores({"A": 195, "B": 184, "C": 201}, 4))
+    tests = facts(place)["screening"].filter(pl.col("subject_key") == own["B"])
+    assert sorted(tests["score"]) == [184, 195]
+
+
+def test_splitting_back_undoes_it_to_the_byte(place: Place):
+    own, before = keys(place), place.tables()
+    split(place.home, own["A"], own["B"], [event(place, "A", 186)], WHY, place.sources())
+    assert not before["screening_result"].equals(brought_up(place)["screening_result"])
+    split(place.home, own["B"], own["A"], [event(place, "A", 192)], WHY, place.sources())
+    same(before, brought_up(place))
+
+
+def test_facts_can_be_given_to_a_student_whom_no_file_names(place: Place):
+    own = keys(place)
+    told = split(place.home, own["A"], NEW, [natural_key(place, "A")], WHY, place.sources())
+    assert told["to"] not in own.values()
+    assert keys(place)["A"] == told["to"], "shown, though no roster lists the student"
+    place.refresh()
+    mine = place.table("screening_result").filter(subject_key=told["to"])
+    assert mine["score"].to_list() == [192]
+
+
+def test_facts_of_somebody_else_are_not_moved(place: Place):
+    own = keys(place)
+    with pytest.raises(NotPossible, match="1 of 1 facts are not shown under"):
+        split(place.home, own["A"], own["B"], [event(place, "C", 201)], WHY, place.sources())
+    merge(place.home, own["A"], own["B"], WHY, place.sources())
+    with pytest.raises(NotPossible, match="are one student"):
+        split(place.home, own["A"], own["B"], [event(place, "A", 186)], WHY, place.sources())
+
+
+# Events that are taken back
+
+
+def test_taking_a_correction_back_restores_the_score_before_it(place: Place):
+    told = retract(place.home, event(place, "A", 192), "correction_was_wrong", sources=place.sources())
+    assert (told["events"], told["versions_left"]) == (1, 1)
+    assert score_of(place, "A") == [186]
+
+
+def test_exports_that_say_the_same_again_do_not_bring_it_back_and_a_new_score_stands(place: Place):
+    retract(place.home, event(place, "A", 192), "correction_was_wrong", sources=place.sources())
+    place.load("2025-11-19/map.csv", scores({"A": 192, "B": 184, "C": 201}, 4))
+    assert score_of(place, "A") == [186]
+    place.load("2025-11-26/map.csv", scores({"A": 193, "B": 184, "C": 201}, 5))
+    assert score_of(place, "A") == [193]
+    place.load("2025-12-03/map.csv", scores({"A": 192, "B": 184, "C": 201}, 6))
+    assert score_of(place, "A") == [192], "192 after 193 is an event of its own"
+
+
+def test_an_older_export_that_arrives_later_does_not_bring_it_back(place: Place):
+    retract(place.home, event(place, "A", 192), "correction_was_wrong", sources=place.sources())
+    place.load("2025-10-29/map.csv", scores({"A": 192, "B": 184, "C": 201}, 4))
+    assert score_of(place, "A") == [186]
+
+
+def test_a_fact_named_by_its_natural_key_is_taken_back_whole_and_given_again(place: Place):
+    before = brought_up(place)
+    told = retract(place.home, natural_key(place, "A"), "wrong_student", note=WHY, sources=place.sources())
+    assert (told["events"], told["versions_left"]) == (2, 0)
+    assert score_of(place, "A") == []
+    assert before["screening_result"].height == brought_up(place)["screening_result"].height + 1
+    retract(place.home, natural_key(place, "A"), "other", undo=True, sources=place.sources())
+    same(before, brought_up(place))
+
+
+def test_an_enrolment_can_be_taken_back(place: Place):
+    roster = place.events("roster")
+    enrolment = roster.filter(pl.col("event_type") == "StudentEnrolled", pl.col("class_id") == "Y")["event_id"][0]
+    retract(place.home, enrolment, "entered_in_error", sources=place.sources())
+    place.refresh()
+    assert place.table("class_membership").drop_nulls("class_id")["class_id"].unique().to_list() == ["X"]
+
+
+@pytest.mark.parametrize(
+    ("reference", "reason", "told"),
+    [
+        ("short", "other", "too short"),
+        ("f" * 64, "other", "No event or fact"),
+        ("", "because", "not a reason of the list"),
+    ],
+)
+def test_what_cannot_be_taken_back_is_told(place: Place, reference: str, reason: str, told: str):
+    with pytest.raises(NotPossible, match=told):
+        retract(place.home, reference, reason, sources=place.sources())
+
+
+def test_twice_taken_back_is_refused_and_so_is_giving_back_what_stands(place: Place):
+    with pytest.raises(NotPossible, match="No retraction of it stands"):
+        retract(place.home, event(place, "A", 192), "other", undo=True, sources=place.sources())
+    retract(place.home, event(place, "A", 192)[:12], "other", sources=place.sources())
+    with pytest.raises(NotPossible, match="retracted already"):
+        retract(place.home, event(place, "A", 192), "other", sources=place.sources())
+
+
+# What is kept of it
+
+
+def test_a_home_with_statements_agrees_with_itself(place: Place):
+    own = keys(place)
+    merge(place.home, own["A"], own["C"], WHY, place.sources())
+    split(place.home, own["A"], NEW, [event(place, "A", 186)], WHY, place.sources())
+    retract(place.home, event(place, "B", 184), "wrong_student", note=WHY, sources=place.sources())
+    (place.home.vault / "secret").write_text(place.sources().secret.hex())
+    (place.home.vault / "secret").chmod(0o600)
+    place.refresh()
+    assert [each for each in verify_home(place.home, [place.district]) if not each["is_passed"]] == []
+    assert place.log.ledger_rows()["layout"].to_list().count("statement") == 3
+
+
+def test_what_is_typed_stands_in_the_notes_alone(place: Place):
+    own = keys(place)
+    merge(place.home, own["A"], own["C"], WHY, place.sources())
+    unmerge(place.home, own["A"], own["C"], WHY, place.sources())
+    retract(place.home, event(place, "B", 184), "wrong_student", note=WHY, sources=place.sources())
+    place.refresh()
+    assert place.log.notes.scan().collect()["text"].to_list() == [WHY] * 3
+    root = place.home.root
+    holding = {
+        path.relative_to(root).parts[0]
+        for path in root.rglob("*")
+        if path.is_file() and WHY.encode() in path.read_bytes()
+    }
+    assert holding <= {"notes"}
+    for table in (*place.log.families.values(), place.log.ledger):
+        assert WHY not in str(table.scan().collect().to_dicts())
+
+
+def test_the_commands_state_and_refuse(place: Place):
+    own = keys(place)
+    (place.home.vault / "secret").write_text(place.sources().secret.hex())
+    (place.home.vault / "secret").chmod(0o600)
+
+    def tierline(*arguments: str) -> tuple[int, str, str]:
+        result = CliRunner().invoke(cli.app, [*arguments, "--home", str(place.home.root)])
+        return result.exit_code, result.stdout, result.stderr
+
+    code, out, _ = tierline("student", "merge", own["A"], own["C"], "--reason", WHY, "--json")
+    assert code == cli.DONE
+    assert json.loads(out)["shown_as"] == min(own["A"], own["C"])
+    assert WHY not in out
+    code, _, error = tierline("student", "merge", own["A"], own["C"], "--reason", WHY)
+    assert (code, "one student already" in error) == (cli.WRONG_USE, True)
+    assert tierline("student", "unmerge", own["A"], own["C"], "--reason", WHY)[0] == cli.DONE
+    assert tierline("student", "split", own["A"], NEW, event(place, "A", 186), "--reason", WHY)[0] == cli.DONE
+    assert tierline("retract", event(place, "B", 184), "--reason", "wrong_student")[0] == cli.DONE
+    code, _, error = tierline("retract", event(place, "C", 201), "--reason", "a mistake")
+    assert (code, "wrong_student" in error) == (cli.WRONG_USE, True)

@@ -1,0 +1,14 @@
+"""Tables that will be opened in a spreadsheet."""
+
+import polars as pl
+
+FORMULA = r"^([=+\-@\t\r])"
+"""How a cell begins that a spreadsheet takes for a formula (OWASP, CSV Injection)."""
+
+
+def neutralised(rows: pl.LazyFrame) -> pl.LazyFrame:
+    """The same rows with an apostrophe before every text that a spreadsheet would run as a formula.
+
+    Numbers, dates and booleans are not text and stay as they are: -5 is a number, "-5" in a column of text is not.
+    """
+    return rows.with_columns(pl.col(pl.String).str.replace(FORMULA, "'${1}"))
