@@ -27,6 +27,7 @@ _GROUP = (1, 2, 4, 8, 16)
 _EXACT = 1000
 _GAP = 0.02
 _REFRESH = 8
+_TOGETHER = 8
 _NUDGE = 1e-3
 """How far a shown cell may move while cuts are sought: of all proofs that one is found that rests on fewest cells."""
 _SLACK = 1e-6
@@ -205,6 +206,15 @@ class _Block:
         chosen = self._cheapest()
         left = self._unproven(chosen, needy)
         paths = Changes(sparse.hstack([self.relations, -self.relations]).tocsr())
+        random = np.random.default_rng(0)
+        for _ in range(_TOGETHER):
+            before = np.count_nonzero(left)
+            if not before:
+                break
+            self._paths(paths, np.where(random.random(len(left)) < 0.5, 1.0, -1.0) * left, chosen)
+            left = self._unproven(chosen, left)
+            if 10 * np.count_nonzero(left) > 9 * before:
+                break
         order = np.flatnonzero(left)
         order = order[np.lexsort((order, self.state.value[self.cells[order]]))]
         for at, cell in enumerate(order):
@@ -216,6 +226,21 @@ class _Block:
         for cell in np.flatnonzero(left):
             self._keep_whole(int(cell), chosen)
         return chosen, needy & (self.high - self.low >= self.need - _SLACK)
+
+    def _paths(self, paths: Changes, signs: Floats, chosen: Flags) -> None:
+        """Withhold the cells along the cheapest change that moves many cells, each to its side, as far as it needs."""
+        cost = np.where(chosen, 0.0, self.state.weights[self.cells]) / np.minimum(self.need, np.maximum(1, self.up))
+        movable = self.movable.astype(float)
+        up, down = self.up * movable, -self.down * movable
+        up = np.where(signs > 0, np.minimum(up, self.need), np.where(signs < 0, 0.0, up))
+        down = np.where(signs < 0, np.minimum(down, self.need), np.where(signs > 0, 0.0, down))
+        paths.bound(np.zeros(2 * len(cost)), np.concatenate([up, down]))
+        gain = -np.concatenate([cost, cost]) - 1e-4
+        gain += 1e5 * np.concatenate([signs > 0, signs < 0])
+        both = paths.furthest(gain)[0]
+        change = both[: len(chosen)] - both[len(chosen) :]
+        chosen |= np.abs(change) > _SLACK
+        self._keep(change)
 
     def _path(self, paths: Changes, cell: int, chosen: Flags) -> None:
         """Withhold the cells along the cheapest change that moves one cell as far as it needs."""
