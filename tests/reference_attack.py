@@ -4,19 +4,20 @@ import numpy as np
 from scipy.optimize import Bounds, LinearConstraint, milp
 
 
-def proven(releases, layout, least, ceiling):
-    """Least and greatest whole number of every withheld cell, by release, key and statistic.
+def proven(releases, layout, least, ceiling, wanted):
+    """Least and greatest whole number of every withheld cell, by release, key and statistic, as far as wanted.
 
     Each release is a list of dicts with the keys, `statistic`, `kind`, `value` and `shown`. A cell with the same value
     in both releases is one unknown.
     """
-    number, known, bounds = {}, {}, {}
+    number, known, bounds, before = {}, {}, {}, {}
     for at, rows in enumerate(releases):
         for row in rows:
             name = (tuple(row[key] for key in layout.keys), row["statistic"])
-            same = (at - 1, name) in number and releases_value(releases[at - 1], layout, name) == row["value"]
+            same = before.get(name) == row["value"]
             number[at, name] = number[at - 1, name] if same else len(bounds)
             bounds.setdefault(number[at, name], (0 if row["kind"] == "complement" else least, ceiling))
+            before[name] = row["value"]
             if row["shown"]:
                 known[number[at, name]] = row["value"]
     equations = []
@@ -33,7 +34,7 @@ def proven(releases, layout, least, ceiling):
     low = np.array([known.get(each, bounds[each][0]) for each in range(size)], float)
     high = np.array([known.get(each, bounds[each][1]) for each in range(size)], float)
     found = {}
-    for each in sorted(set(range(size)) - set(known)):
+    for each in sorted({number[place] for place in wanted} - set(known)):
         ends = []
         for sign in (1, -1):
             goal = np.zeros(size)
@@ -44,10 +45,6 @@ def proven(releases, layout, least, ceiling):
             ends.append(round(sign * answer.fun))
         found[each] = tuple(ends)
     return {place: found[each] for place, each in number.items() if each in found}
-
-
-def releases_value(rows, layout, name):
-    return next(row["value"] for row in rows if (tuple(row[key] for key in layout.keys), row["statistic"]) == name)
 
 
 def sums(rows, layout):

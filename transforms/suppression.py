@@ -24,10 +24,14 @@ DEAR = 20.0
 """A total costs as many times its weight (METHOD 4.4)."""
 _GROUP = (1, 2, 4, 8, 16)
 """Districts that are protected among themselves, in steps; what is left is protected in the whole."""
-_EXACT = 1000
+_EXACT = 500
+"""Cells that sums link to one another, up to which the cheapest pattern of all is sought."""
 _GAP = 0.02
+"""How much dearer than the cheapest the company of cells may be in larger ones."""
+_ROUNDS = 8
+"""Programmes that move many cells at once, before single cells are moved."""
 _REFRESH = 8
-_TOGETHER = 8
+"""Single cells after which what else they protected is looked up."""
 _NUDGE = 1e-3
 """How far a shown cell may move while cuts are sought: of all proofs that one is found that rests on fewest cells."""
 _SLACK = 1e-6
@@ -57,7 +61,7 @@ def suppress(problem: Problem, rule: Rule, weights: Floats | None = None) -> Pat
     is_primary = primaries(problem, rule)
     state = _State(problem, rule, is_primary, standard_weights(problem.cells) if weights is None else weights)
     for part in _components(problem):
-        is_complete = False
+        state.is_large, is_complete = len(part) > _EXACT, False
         while not is_complete:
             for blocks in _steps(problem.cells["block"].to_numpy()[part]):
                 for cells in blocks:
@@ -122,6 +126,7 @@ class _State:
         shown = cells["shown"]
         self.is_open = shown.is_null().to_numpy() & (self.value >= rule.least(cells["kind"]))
         self.is_safe = np.zeros(len(cells), bool)
+        self.is_large = False
         self.withheld = (is_primary & ~shown.fill_null(False).to_numpy()) | (~shown.fill_null(True)).to_numpy()
 
     def protect(self, cells: Cells) -> None:
@@ -163,7 +168,7 @@ class _Block:
         self.forced = state.withheld[cells]
         self.open = ~self.forced
         self.kept = self.forced.copy()
-        self.is_large = len(state.value) > _EXACT
+        self.is_large = state.is_large
         self._forget()
         self.cuts: list[tuple[int, Cells, Floats, float]] = []
 
@@ -198,6 +203,7 @@ class _Block:
         self.low, self.high = np.zeros(len(self.cells)), np.zeros(len(self.cells))
 
     def _one_by_one(self, needy: Flags) -> tuple[Flags, Flags]:
+        """A cheap pattern of many cells: nothing that was withheld for one is taken back for another."""
         needy = needy & ~self._unproven(self.movable, needy)
         self._forget()
         self.cuts = [cut for cut in self.cuts if needy[cut[0]]]
@@ -207,7 +213,7 @@ class _Block:
         left = self._unproven(chosen, needy)
         paths = Changes(sparse.hstack([self.relations, -self.relations]).tocsr())
         random = np.random.default_rng(0)
-        for _ in range(_TOGETHER):
+        for _ in range(_ROUNDS):
             before = np.count_nonzero(left)
             if not before:
                 break
