@@ -18,7 +18,7 @@ from pipelines.simulate import simulate
 from pipelines.work import Outcome, Work
 from tests.homes import map_file, map_row
 from warehouse.home import Home
-from warehouse.publish import connect
+from warehouse.publish import connect, publish
 
 POLICY = 'time_zone = "America/Denver"\n'
 OWN = POLICY + "own_warehouse = true\n"
@@ -199,7 +199,7 @@ def test_readers_of_a_districts_file_keep_answering_while_a_new_one_is_published
 
 def test_a_districts_file_waits_for_the_lock_of_the_whole(home: Home, monkeypatch: pytest.MonkeyPatch):
     home.warehouse_of("north").unlink()
-    monkeypatch.setattr("warehouse.publish.publish.__kwdefaults__", {"lock_of": None, "timeout": 0.1})
+    monkeypatch.setitem(publish.__kwdefaults__, "timeout", 0.1)
     with FileLock(home.warehouse.with_name(f".{home.warehouse.name}.lock")):
         assert "Another publish" in Work(home).run(["north"]).failed["north"]
     assert Work(home).run(["north"]).district_files == ["north"]
