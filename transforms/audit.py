@@ -225,9 +225,16 @@ class _Attack:
             for sign in (1.0, -1.0):
                 self._keep(cells, relations, changes.furthest(sign * direction)[0])
             still = ~self.is_wide()[cells]
-            if not still.any() or np.array_equal(still, left):
-                return
+            is_slow = 20 * np.count_nonzero(still) > 19 * np.count_nonzero(left)
             left = still
+            if is_slow:
+                break
+        for at in np.flatnonzero(left):
+            if not self.is_wide()[cells[at]]:
+                direction = 1e-3 * np.where(random.random(len(cells)) < 0.5, 1.0, -1.0) * left
+                direction[at] = 1.0
+                for sign in (1.0, -1.0):
+                    self._keep(cells, relations, changes.furthest(sign * direction)[0])
 
     def _bounds(self, cells: Whole) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         low, high = self.least[cells] - self.base[cells], self.most[cells] - self.base[cells]

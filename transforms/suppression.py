@@ -62,6 +62,7 @@ def suppress(problem: Problem, rule: Rule, weights: Floats | None = None) -> Pat
     state = _State(problem, rule, is_primary, standard_weights(problem.cells) if weights is None else weights)
     for part in _components(problem):
         state.is_large, is_complete = len(part) > _EXACT, False
+        state.size = np.count_nonzero(state.is_open[part] | state.withheld[part])
         while not is_complete:
             for blocks in _steps(problem.cells["block"].to_numpy()[part]):
                 for cells in blocks:
@@ -126,7 +127,7 @@ class _State:
         shown = cells["shown"]
         self.is_open = shown.is_null().to_numpy() & (self.value >= rule.least(cells["kind"]))
         self.is_safe = np.zeros(len(cells), bool)
-        self.is_large = False
+        self.is_large, self.size = False, 0
         self.withheld = (is_primary & ~shown.fill_null(False).to_numpy()) | (~shown.fill_null(True)).to_numpy()
 
     def protect(self, cells: Cells) -> None:
@@ -177,7 +178,7 @@ class _Block:
         needy = self._held_alone(needy)
         chosen, needy = self._one_by_one(needy) if self.is_large else self._at_once(needy)
         state = self.state
-        self._unproven(chosen, chosen)
+        self._searched(chosen, chosen)
         for cell in np.flatnonzero(chosen & self.open & (self.high == self.low)):
             self._keep_whole(int(cell), chosen)
         # Who cannot change protects nobody.
@@ -204,7 +205,8 @@ class _Block:
 
     def _one_by_one(self, needy: Flags) -> tuple[Flags, Flags]:
         """A cheap pattern of many cells: nothing that was withheld for one is taken back for another."""
-        needy = needy & ~self._unproven(self.movable, needy)
+        if len(needy) < self.state.size:
+            needy = needy & ~self._unproven(self.movable, needy)
         self._forget()
         self.cuts = [cut for cut in self.cuts if needy[cut[0]]]
         if not needy.any():
@@ -228,8 +230,7 @@ class _Block:
                 self._path(paths, int(cell), chosen)
             if at % _REFRESH == _REFRESH - 1:
                 self._unproven(chosen, needy)
-        left = self._unproven(chosen, needy)
-        for cell in np.flatnonzero(left):
+        for cell in np.flatnonzero(self._searched(chosen, needy)):
             self._keep_whole(int(cell), chosen)
         return chosen, needy & (self.high - self.low >= self.need - _SLACK)
 
@@ -341,10 +342,21 @@ class _Block:
             for sign in (1.0, -1.0):
                 self._keep(self.changes.furthest(sign * direction)[0])
             still = left & (self.high - self.low < self.need - _SLACK)
-            if 4 * np.count_nonzero(still) > 3 * np.count_nonzero(left):
+            if 20 * np.count_nonzero(still) > 19 * np.count_nonzero(left):
                 return still
             left = still
         return left
+
+    def _searched(self, chosen: Flags, needy: Flags) -> Flags:
+        """The same, after every one of them was sought by itself."""
+        left = self._unproven(chosen, needy)
+        random = np.random.default_rng(0)
+        for cell in np.flatnonzero(left):
+            if not self._is_wide(int(cell)):
+                others = 1e-3 * np.where(random.random(len(left)) < 0.5, 1.0, -1.0) * left
+                for sign in (1.0, -1.0):
+                    self._keep(self.changes.furthest(sign * (others + _unit(int(cell), len(left))))[0])
+        return left & (self.high - self.low < self.need - _SLACK)
 
     def _keep(self, change: Floats) -> None:
         """Widen what is proven by a table, if it is one of whole numbers."""

@@ -1,0 +1,219 @@
+"""Suppression against a peer on tables, and a simulated state suppressed and audited.
+
+`--peer` needs the extra `peer` (pytauargus, EUPL-1.2). It writes true counts to log files, so it runs in a folder that is
+removed afterwards, on made-up tables alone. Seconds are of the processor as well as of the wall: a wall lies on a shared
+machine.
+"""
+
+import argparse
+import json
+import os
+import resource
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from transforms.audit import audit
+from transforms.publication import Layout, Rule, Table, aggregated, long, problem
+from transforms.suppression import suppress
+
+ROWS, COLUMNS, TABLES = 40, 9, 10
+TABLE = Layout(tables=(Table("table", ("row", "column")),))
+STATE = Layout(
+    tables=(
+        Table("school_grade", ("grade",), "school_id"),
+        Table("school_group", ("group",), "school_id"),
+        Table("district_grade_group", ("grade", "group"), "district_id"),
+    ),
+    places=("district_id", "school_id"),
+    apart=("benchmark_window",),
+    students="students",
+    counts=("in_need",),
+)
+SHARES = np.array([0.52, 0.33, 0.05, 0.04, 0.03, 0.015, 0.01, 0.005])
+"""Of the student groups of the state, one dominant in most schools."""
+GRADES, WINDOWS = 6, 3
+PLAIN = Rule(lower=0)
+
+
+def main() -> None:
+    """Run one of the two and print its line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--peer", action="store_true")
+    parser.add_argument("--districts", type=int, default=180)
+    parser.add_argument("--schools", type=int, default=1800)
+    parser.add_argument("--windows", type=int, default=WINDOWS)
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/results"))
+    arguments = parser.parse_args()
+    if arguments.peer:
+        name, result = "peer", {"tables": [compared(seed) for seed in range(TABLES)]}
+        for each in result["tables"]:
+            print("{kind}: {ours} hidden in {seconds:.2f} s, peer {theirs} in {peer_seconds:.2f} s".format(**each))
+    else:
+        name = f"state-{arguments.districts}"
+        result = state(arguments.districts, arguments.schools, arguments.windows)
+        print(
+            "{cells:,} cells, {primary:,} primary, {secondary_share:.1%} of the others withheld: suppressed in"
+            " {suppress[1]:.0f} s ({suppress[0]:.0f} s of processor), audited in {audit[1]:.0f} s ({audit[0]:.0f} s):"
+            " {by_witness:,} by witness, {by_solver:,} by solver, {unprotected:,} unprotected, {findings:,} findings;"
+            " {gibibytes:.1f} GiB".format(**result)
+        )
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    (arguments.out / f"suppression-{name}.json").write_text(json.dumps(result, indent=1) + "\n")
+
+
+def state(districts: int, schools: int, windows: int) -> dict[str, Any]:
+    """One statistic of a simulated state, suppressed and audited."""
+    counts = simulated(districts, schools, windows, seed=0)
+    made = problem([long(aggregated(counts, STATE), STATE)], STATE)
+    rule = Rule()
+    suppressed, pattern = timed(lambda: suppress(made, rule))
+    seen = made.published(pattern.withheld, pattern.is_primary)
+    audited, report = timed(lambda: audit(seen, rule, known=made.cells["value"].to_numpy()))
+    others = np.count_nonzero(~pattern.is_primary)
+    return {
+        "cells": len(made.cells),
+        "primary": int(pattern.is_primary.sum()),
+        "secondary_share": float((pattern.withheld & ~pattern.is_primary).sum() / others),
+        "unprotected": int(pattern.unprotected.sum()),
+        "suppress": suppressed,
+        "audit": audited,
+        "by_witness": report.by_witness,
+        "by_solver": report.by_solver,
+        "findings": len(report.findings),
+        "gibibytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,
+    }
+
+
+def simulated(districts: int, schools: int, windows: int, seed: int) -> pl.DataFrame:
+    """Students and need by window, school, grade and group: few large districts and many of a school or two."""
+    rng = np.random.default_rng(seed)
+    size = np.maximum(rng.lognormal(0, 1.3, districts), 0.05)
+    district = np.repeat(np.arange(districts), 1 + rng.multinomial(schools - districts, size / size.sum()))
+    per_grade = np.clip(rng.lognormal(np.log(45), 0.55, schools), 6, 160)
+    mixed = rng.dirichlet(SHARES / SHARES.sum() * 6, schools)
+    enrolled = rng.poisson(per_grade[:, None, None] * mixed[:, None, :] * np.ones((1, GRADES, 1)))
+    rate = np.clip(rng.normal(0.22, 0.1, schools), 0.03, 0.7)
+    found = []
+    for window in range(windows):
+        students = rng.binomial(enrolled, 0.95)
+        in_need = rng.binomial(students, rate[:, None, None])
+        school, grade, group = np.nonzero(students)
+        found.append(
+            pl.DataFrame(
+                {
+                    "district_id": district[school],
+                    "school_id": school,
+                    "grade": grade,
+                    "group": group,
+                    "students": students[school, grade, group],
+                    "in_need": in_need[school, grade, group],
+                }
+            ).select(
+                pl.lit(str(window)).alias("benchmark_window"),
+                pl.format("d{}", pl.col("district_id").cast(pl.String).str.zfill(4)).alias("district_id"),
+                pl.format("s{}", pl.col("school_id").cast(pl.String).str.zfill(5)).alias("school_id"),
+                pl.col("grade", "group").cast(pl.String),
+                "students",
+                "in_need",
+            )
+        )
+    return pl.concat(found)
+
+
+def timed(work: Callable[[], Any]) -> tuple[tuple[float, float], Any]:
+    """Seconds of the processor and of the wall, and what was made."""
+    processor, wall = time.process_time(), time.perf_counter()
+    made = work()
+    return (round(time.process_time() - processor, 2), round(time.perf_counter() - wall, 2)), made
+
+
+def compared(seed: int) -> dict[str, Any]:
+    """One random table with totals: cells hidden and seconds, ours and the peer's, both counting cells alone."""
+    rng, is_skewed = np.random.default_rng(seed), bool(seed % 2)
+    if is_skewed:
+        mean = rng.lognormal(3.0, 0.9, (ROWS, 1)) * rng.lognormal(0, 0.5, (1, COLUMNS))
+    else:
+        mean = 18.0 * rng.uniform(0.7, 1.5, (ROWS, 1)) * np.ones((1, COLUMNS))
+    counts = rng.poisson(mean)
+    finest = pl.DataFrame(
+        {
+            "row": np.repeat(np.arange(ROWS), COLUMNS),
+            "column": np.tile(np.arange(COLUMNS), ROWS),
+            "count": counts.ravel(),
+        }
+    )
+    made = problem([long(aggregated(finest, TABLE), TABLE)], TABLE)
+    (seconds, _), pattern = timed(lambda: suppress(made, PLAIN, np.ones(len(made.cells))))
+    report = audit(made.published(pattern.withheld, pattern.is_primary), PLAIN)
+    peer_seconds, theirs = peer(counts)
+    return {
+        "kind": "skewed" if is_skewed else "even",
+        "ours": int(pattern.withheld.sum()),
+        "theirs": theirs,
+        "seconds": seconds,
+        "peer_seconds": peer_seconds,
+        "is_passed": report.is_passed,
+    }
+
+
+def peer(counts: np.ndarray) -> tuple[float, int]:
+    """Seconds and hidden cells of pytauargus: optimal suppression, every cell at the cost of one, the same width.
+
+    Its width is split: as far down as the cell goes, the rest up. Codes are padded, because it sorts them as text.
+    """
+    from pytauargus.arb import micro_arb
+    from pytauargus.dataframe import to_microdata
+    from pytauargus.engine import run_batch
+    from pytauargus.micro import micro_asc_rda
+    from pytauargus.result import TableResult
+
+    rows = [f"{each:02}" for each in range(counts.shape[0])]
+    columns = [str(each) for each in range(counts.shape[1])]
+    full = np.pad(counts, ((0, 1), (0, 1)))
+    full[-1], full[:, -1] = full.sum(axis=0), full.sum(axis=1)
+    names = [(row, column) for row in [*rows, "Total"] for column in [*columns, "Total"]]
+    small = [(*name, int(n)) for name, n in zip(names, full.ravel(), strict=True) if 0 < n < PLAIN.min_category]
+    width = PLAIN.min_category - 1
+    marks = [f"{row},{column},u" for row, column, _ in small]
+    marks += [f"{row},{column},pl,{n},{width - n}" for row, column, n in small]
+    home = Path.cwd()
+    with tempfile.TemporaryDirectory() as folder:
+        os.chdir(folder)
+        try:
+            cells = [
+                {"row": row, "column": column, "value": float(counts[int(row), int(column)])}
+                for row in rows
+                for column in columns
+            ]
+            path = {name: str(Path(folder) / name) for name in ("t.asc", "t.rda", "t.arb", "t.hst", "t.tab")}
+            micro_asc_rda(to_microdata(cells), asc_filename=path["t.asc"], rda_filename=path["t.rda"])
+            Path(path["t.hst"]).write_text("\n".join(marks) + "\n")
+            micro_arb(
+                arb_filename=path["t.arb"],
+                asc_filename=path["t.asc"],
+                rda_filename=path["t.rda"],
+                explanatory_vars=[["row", "column"]],
+                response_var="value",
+                cost_var="-1",
+                safety_rules="MAN(0)",
+                suppress="OPT(1)",
+                output_names=[path["t.tab"]],
+                output_type="5",
+                output_options="SO+",
+                apriori=[path["t.hst"]],
+            )
+            (seconds, _), _ = timed(lambda: run_batch(path["t.arb"]))
+            status = TableResult(path=path["t.tab"], exp_vars=["row", "column"], response="value").status()
+        finally:
+            os.chdir(home)
+    return seconds, status.count("U") + status.count("M")
+
+
+if __name__ == "__main__":
+    main()
