@@ -62,7 +62,7 @@ def suppress(problem: Problem, rule: Rule, weights: Floats | None = None) -> Pat
     state = _State(problem, rule, is_primary, standard_weights(problem.cells) if weights is None else weights)
     for part in _components(problem):
         state.is_large, is_complete = len(part) > _EXACT, False
-        state.size = np.count_nonzero(state.is_open[part] | state.withheld[part])
+        state.size = int(np.count_nonzero(state.is_open[part] | state.withheld[part]))
         while not is_complete:
             for blocks in _steps(problem.cells["block"].to_numpy()[part]):
                 for cells in blocks:
