@@ -43,7 +43,7 @@ class Pattern(NamedTuple):
     withheld: Flags
     is_primary: Flags
     unprotected: Flags
-    """Withheld cells that nothing protects: the audit will refuse them."""
+    """Withheld cells that nothing protects, and primaries that are public already: the audit will refuse them."""
 
 
 def suppress(problem: Problem, rule: Rule, weights: Floats | None = None) -> Pattern:
@@ -62,13 +62,13 @@ def suppress(problem: Problem, rule: Rule, weights: Floats | None = None) -> Pat
     state = _State(problem, rule, is_primary, standard_weights(problem.cells) if weights is None else weights)
     for part in _components(problem):
         state.is_large, is_complete = len(part) > _EXACT, False
-        state.size = np.count_nonzero(state.is_open[part] | state.withheld[part])
+        state.size = int(np.count_nonzero(state.is_open[part] | state.withheld[part]))
         while not is_complete:
             for blocks in _steps(problem.cells["block"].to_numpy()[part]):
                 for cells in blocks:
                     state.protect(part[cells])
             is_complete = not state.enlarge(part)
-    return Pattern(state.withheld, is_primary, state.withheld & ~state.is_safe)
+    return Pattern(state.withheld, is_primary, (state.withheld | is_primary) & ~(state.withheld & state.is_safe))
 
 
 def primaries(problem: Problem, rule: Rule) -> Flags:
