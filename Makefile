@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 N ?= 100000
 
-.PHONY: demo test lint types imports unit slow bench bench-classes bench-questions bench-state bench-peer validation docs site ui clean
+.PHONY: demo test lint types imports unit slow pictures bench bench-classes bench-questions bench-state bench-peer validation docs site ui clean
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -43,6 +43,10 @@ docs: $(VENV)/.installed
 site: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,docs]'
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict --config-file docs/site/mkdocs.yml
+
+# The pictures of README and docs, of the demo district, with a browser.
+pictures: demo
+	TIERLINE_PICTURES=$(CURDIR)/data $(BIN)/pytest tests/test_pictures.py
 
 bench: bench-classes
 	$(BIN)/python -m benchmarks.load --students $(N)

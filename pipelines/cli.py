@@ -46,6 +46,7 @@ HomeOption = Annotated[
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for a script.")]
 DEFAULT_HOME = Path("data")
+MOST_SHOWN = 20
 NOTEBOOK = Path(__file__).with_name("notebook.py")
 
 
@@ -405,6 +406,70 @@ def report(
         console_of().print(f"{site.pages} pages: {site.folder / 'index.html'}", markup=False, soft_wrap=True)
     for message in missing:
         console_of(stderr=True).print(message, markup=False, soft_wrap=True)
+
+
+@app.command("publish-state")
+def publish_state_command(
+    out: Annotated[Path, typer.Option(help="Folder for the release, which gets a folder of its own in it.")],
+    profile: Annotated[Literal["default", "colorado"], typer.Option(help="Thresholds.")] = "default",
+    mode: Annotated[
+        Literal["bands", "counts"], typer.Option(help="Shares in bands for the public, or counts for partners.")
+    ] = "bands",
+    as_of: Annotated[str | None, typer.Option(help="What was known then: a day or a UTC time.")] = None,
+    school_year: YearOption = None,
+    window: WindowOption = None,
+    correct: Annotated[bool, typer.Option("--correct", help="Release a window again, if enough changed.")] = False,
+    home: HomeOption = DEFAULT_HOME,
+    as_json: JsonOption = False,
+) -> None:
+    """Publish aggregates of all districts that may leave, once the audit has passed; else no file."""
+    place = Home(home)
+    _districts(place, None)
+
+    from pipelines.publication import Asked, NothingToPublish, publish_state
+
+    moment = None if as_of is None else _moment(as_of)
+    asked = Asked(mode, profile, moment, school_year, window, correct)
+    with progress(quiet=as_json) as say:
+        try:
+            done = publish_state(place, asked, out, say)
+        except NothingToPublish as error:
+            fail(str(error), NOTHING)
+    told = {"folder": str(done.folder), **{name: done.about[name] for name in ("release_id", "rows", "withheld")}}
+    if as_json:
+        print_json(told | {"audit": done.about["audit"]})
+    else:
+        show_fields(told)
+
+
+@app.command("audit")
+def audit_command(
+    files: Annotated[
+        list[Path], typer.Argument(help="Published tables, earliest first; or folders of reports/state/.", exists=True)
+    ],
+    describe: Annotated[
+        Path | None, typer.Option(help="TOML that says what the columns are.", exists=True, dir_okay=False)
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """What can be proven of withheld cells from published files, taken together. Nothing is changed."""
+    from pipelines.published_audit import UnreadableSet, audit_files
+
+    with progress(quiet=as_json) as say:
+        say("Auditing")
+        try:
+            looked = audit_files(files, describe)
+        except UnreadableSet as error:
+            fail(str(error))
+    rules = dict(looked.findings["rule"].value_counts().sort("rule").iter_rows())
+    if as_json:
+        print_json({"withheld_cells": looked.cells, "findings": rules, "cells": looked.findings.to_dicts()})
+    else:
+        show_fields({"withheld_cells": looked.cells, "findings": rules})
+        for each in looked.findings.head(MOST_SHOWN).to_dicts():
+            told = ", ".join(f"{name} {value}" for name, value in each.items() if value is not None)
+            console_of().print(told, markup=False, soft_wrap=True)
+    raise typer.Exit(BLOCKED if rules else DONE)
 
 
 @app.command()

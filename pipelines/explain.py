@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import polars as pl
 
-from pipelines.facts import current_facts, standing_tests
+from pipelines.facts import current_facts, known_people, standing_retractions, standing_tests
 from schemas.events import FAMILIES
 from schemas.exports import layouts
 from schemas.projections import (
@@ -19,22 +19,33 @@ from schemas.projections import (
 )
 from transforms.cycle_facts import read, session_rows
 from transforms.cycle_places import place, until_next
-from transforms.identity import winners
 from transforms.screening import shown_keys
-from transforms.versions import current, in_words
+from transforms.versions import current, in_words, latest_stated, unretracted
 from transforms.withdrawals import withdrawn
 from warehouse.home import Home
-from warehouse.log import Log, loaded
+from warehouse.log import READING, Log, loaded
 from warehouse.projections import PARTITION, Projections
 from warehouse.publish import ask
 
 Sections = dict[str, pl.DataFrame]
 
 WINDOW = [*PARTITION, "benchmark_window"]
-ORIGIN = ["is_current", "file", "source_line", "layout", "export_at", "recorded_at"]
-"""Where a version of a fact came from, and whether it stands."""
+ORIGIN = ["is_current", "is_retracted", "file", "source_line", "layout", "export_at", "recorded_at", "event_id"]
+"""Where a version of a fact came from, whether it stands, and what `tierline retract` and `student split` call it."""
+KNOWN = "What was known when"
 FILES = "Files"
 _SCORED = ["event_type", "occurred_on", "score", "standard_error", "percentile"]
+_KNOWN = [
+    "known_from",
+    "known_until",
+    "state",
+    "occurred_on",
+    "score",
+    "percentile",
+    "file",
+    "source_line",
+    "export_at",
+]
 _NEED = ["measure", "status", "score", "standard_error", "percentile", "need_level", "is_in_need", "rule"]
 _MEETINGS = ("SessionScheduled", "SessionHeld", "SessionCancelled", "AttendanceRecorded")
 _WORDS = """
@@ -86,8 +97,8 @@ class _Trail:
         self.district_id = district_id
         self.readings = loaded(ledger)
         self.projections = Projections(home.projections)
-        merges = log.events("identity", [district_id], self.readings)
-        self.shown = winners(merges.select("district_id", "loser_key", "winner_key").collect()).drop("district_id")
+        self.people = known_people(log, [district_id], self.readings)
+        self.shown = self.people.shown.drop("district_id")
 
     def rows(self, contract: type[Projection], condition: pl.Expr) -> pl.DataFrame:
         return self.projections.read(contract, [self.district_id]).filter(condition).drop("input_id").collect()
@@ -97,9 +108,19 @@ class _Trail:
         return str(next(iter(self.shown.filter(pl.col("subject_key") == subject_key)["shown_key"]), subject_key))
 
     def about(self, subjects: pl.Series) -> pl.Expr:
-        """Events about these students, under whichever key their file was given."""
+        """Events about these students, under whichever key their file was given, and facts that are theirs since."""
         merged = self.shown.filter(pl.col("shown_key").is_in(subjects.implode()))["subject_key"]
-        return pl.col("subject_key").is_in(pl.concat([subjects, merged]).unique().implode())
+        keys = pl.concat([subjects, merged]).unique()
+        moved = self.people.moved
+        is_theirs = pl.col("to_key").is_in(keys.implode())
+        came, went = (moved.filter(each)["natural_key"].implode() for each in (is_theirs, ~is_theirs))
+        own = pl.col("subject_key").is_in(keys.implode()) & ~pl.col("natural_key").is_in(went)
+        return own | pl.col("natural_key").is_in(came)
+
+    def seen(self, family: str, keys: pl.DataFrame) -> pl.DataFrame:
+        """Sightings of these facts: district, natural key, content, export and reading."""
+        sighted = self.log.sighted(family, [self.district_id], self.readings).drop("layout")
+        return sighted.join(keys.lazy().select("natural_key").unique(), on="natural_key", how="semi").collect()
 
     def versions(self, family: str, condition: pl.Expr) -> pl.DataFrame:
         """Every version of facts of a family, oldest export first, with what it says and where it came from."""
@@ -109,29 +130,47 @@ class _Trail:
             .unique(["event_id", "batch_id", "attempt"])
             .collect()
         )
-        standing = (
-            current(
-                self.log.sighted(family, [self.district_id], self.readings).join(
-                    events.lazy().select("natural_key").unique(), on="natural_key", how="semi"
-                )
-            )
-            .with_columns(stands=pl.lit(value=True))
-            .collect()
-        )
+        retractions = standing_retractions(self.log, family, [self.district_id], self.readings)
+        left = unretracted(self.seen(family, events), retractions)
+        standing = current(left.lazy()).with_columns(stands=pl.lit(value=True)).collect()
         content = ["natural_key", "content_hash"]
-        is_latest = pl.col("export_at") == pl.col("export_at").max().over(content)
+        kept = left.select(*content, "export_at", is_kept=pl.lit(value=True)).unique()
+        is_latest = pl.col("export_at") == pl.col("export_at").filter(~pl.col("is_retracted")).max().over(content)
         return (
-            events.with_columns(said=in_words(events, family, ("occurred_on", "strands")))
+            self.people.of(events.with_columns(said=in_words(events, family, ("occurred_on", "strands"))))
             .join(standing, on=content, how="left")
+            .join(kept, on=[*content, "export_at"], how="left")
             .join(
                 self.ledger.select("batch_id", "attempt", "file", "recorded_at"), on=["batch_id", "attempt"], how="left"
             )
-            .join(self.shown, on="subject_key", how="left")
+            .with_columns(is_retracted=pl.col("is_kept").is_null())
             .with_columns(
-                subject_key=pl.coalesce("shown_key", "subject_key"),
-                is_current=pl.col("stands").fill_null(value=False) & is_latest,
+                is_current=pl.col("stands").fill_null(value=False) & is_latest & ~pl.col("is_retracted"),
             )
             .sort("subject_key", "occurred_on", *content[:1], "export_at", "content_hash", nulls_last=True)
+        )
+
+    def identity(self, subjects: pl.Series) -> pl.DataFrame:
+        """Every merge, its reversal and every split that names these students, in the order they became known."""
+        merged = self.shown.filter(pl.col("shown_key").is_in(subjects.implode()))["subject_key"]
+        keys = pl.concat([subjects, merged]).unique().implode()
+        named = pl.any_horizontal(pl.col("loser_key", "winner_key", "from_key", "to_key").is_in(keys))
+        events = self.log.events("identity", [self.district_id], self.readings).filter(named).collect()
+        when = self.ledger.select(*READING, "file", "recorded_at")
+        return (
+            events.join(when, on=READING)
+            .select(
+                "district_id",
+                "event_type",
+                "loser_key",
+                "winner_key",
+                "from_key",
+                "to_key",
+                "moved_key",
+                "file",
+                "recorded_at",
+            )
+            .sort("recorded_at", "event_type", "loser_key", "winner_key", "moved_key", nulls_last=True)
         )
 
     def tests(self, subjects: pl.Series) -> pl.DataFrame:
@@ -155,6 +194,43 @@ class _Trail:
         files = self.ledger.select("batch_id", vanished_from="file").unique("batch_id")
         return withdrawn(tests, *extracts).join(files, on="batch_id").select("natural_key", "vanished_from")
 
+    def known_when(self, versions: pl.DataFrame) -> pl.DataFrame:
+        """What these tests were known to say from when until when: one row for each time that it became another.
+
+        Columns of ``versions`` and `natural_key`, `known_from`, `known_until` (null: to this day) and `state`: known,
+        or why nothing was: withdrawn by full extracts, or retracted.
+        """
+        fact = pl.col("natural_key").is_in(versions["natural_key"].unique().implode())
+        seen = self.seen("screening", versions)
+        stated = self.log.events("log", [self.district_id], self.readings).filter(target_family="screening").collect()
+        tests = standing_tests(self.log, self.district_id, self.readings, fact)
+        scopes, gaps = self.log.extracts([self.district_id], self.readings)
+        when = self.ledger.select(*READING, "recorded_at")
+        dated = {
+            name: rows.join(when, on=READING)
+            for name, rows in (("seen", seen), ("stated", stated), ("scopes", scopes), ("gaps", gaps))
+        }
+        times = pl.concat([versions["recorded_at"], *(dated[each]["recorded_at"] for each in ("stated", "scopes"))])
+        none = {"natural_key": pl.String, "content_hash": pl.String, "state": pl.String}
+        parts = [pl.DataFrame(schema=none | {"known_from": versions.schema["recorded_at"]})]
+        for moment in times.unique().sort():
+            then = {name: rows.filter(pl.col("recorded_at") <= moment) for name, rows in dated.items()}
+            taken = latest_stated(then["stated"]).filter(~pl.col("is_restored").fill_null(value=False))
+            left = unretracted(then["seen"], taken)
+            last = left.group_by("natural_key").agg(last_export_at=pl.col("export_at").max())
+            gone = withdrawn(tests.drop("last_export_at").join(last, on="natural_key"), then["scopes"], then["gaps"])
+            stands = current(left.lazy()).collect().join(gone, on="natural_key", how="anti")
+            state = (
+                pl.when(pl.col("content_hash").is_not_null())
+                .then(pl.lit("known"))
+                .when(pl.col("natural_key").is_in(gone["natural_key"].implode()))
+                .then(pl.lit("withdrawn"))
+                .otherwise(pl.lit("retracted"))
+            )
+            known = then["seen"].select("natural_key").unique().join(stands, on="natural_key", how="left")
+            parts.append(known.select("natural_key", "content_hash", state=state, known_from=pl.lit(moment)))
+        return _spans(pl.concat(parts), versions)
+
     def files(self, *cited: pl.DataFrame) -> pl.DataFrame:
         """The files cited, and where the bytes that were loaded are kept; null where they no longer are."""
         batches = pl.concat([rows.select("batch_id") for rows in cited]).unique()
@@ -177,6 +253,27 @@ class _Trail:
         )
 
 
+def _spans(known: pl.DataFrame, versions: pl.DataFrame) -> pl.DataFrame:
+    """Of what was known at each time the rows where it became another, with the version that said so."""
+    content = ["natural_key", "content_hash"]
+    is_other = pl.struct("content_hash", "state").ne_missing(pl.struct("content_hash", "state").shift(1))
+    is_first = pl.col("natural_key").ne_missing(pl.col("natural_key").shift(1))
+    changed = (
+        known.sort("natural_key", "known_from")
+        .filter(is_other | is_first)
+        .with_columns(known_until=pl.col("known_from").shift(-1).over("natural_key"))
+    )
+    told = changed.join(versions, on=content, how="left").filter(
+        (pl.col("recorded_at") <= pl.col("known_from")) | pl.col("recorded_at").is_null()
+    )
+    latest = told.sort("natural_key", "known_from", "recorded_at").unique(
+        ["natural_key", "known_from"], keep="last", maintain_order=True
+    )
+    whose = [*PARTITION, "subject_key", "measure", "test"]
+    of_fact = versions.select("natural_key", *whose).unique("natural_key", keep="first", maintain_order=True)
+    return latest.drop(whose).join(of_fact, on="natural_key", how="left", maintain_order="left")
+
+
 def _class(trail: _Trail, class_id: str) -> Sections:
     here = pl.col("class_id") == class_id
     decisions = trail.rows(ClassDecision, here).sort(*WINDOW, "measure")
@@ -197,6 +294,9 @@ def _class(trail: _Trail, class_id: str) -> Sections:
         "Chosen tests, every version": tests.select(
             *WINDOW, "measure", "subject_key", "test", *_SCORED, *ORIGIN, "batch_id"
         ),
+        KNOWN: chosen.join(trail.known_when(versions).drop(PARTITION), on="test")
+        .sort(*WINDOW, "measure", "subject_key", "natural_key", "known_from")
+        .select(*WINDOW, "measure", "subject_key", "test", *_KNOWN),
         FILES: trail.files(tests),
     }
 
@@ -251,13 +351,17 @@ def _student(trail: _Trail, key: str) -> Sections:
         "Versions of tests": versions.select(
             *PARTITION, "measure", "test", *_SCORED, *ORIGIN, "vanished_from", "batch_id"
         ),
+        KNOWN: trail.known_when(versions)
+        .sort("measure", "natural_key", "known_from")
+        .select(*PARTITION, "measure", "natural_key", *_KNOWN),
+        "Who is one student": trail.identity(pl.Series([subject])),
         "Other records": _records(others),
         FILES: trail.files(versions, *others),
     }
 
 
 def _records(versions: Sequence[pl.DataFrame]) -> pl.DataFrame:
-    names = [*PARTITION, "event_type", "subject_key", "occurred_on", "said", *ORIGIN, "batch_id"]
+    names = [*PARTITION, "event_type", "subject_key", "occurred_on", "said", "reason", *ORIGIN, "batch_id"]
     rows = pl.concat([each.select(*names, "natural_key") for each in versions])
     return rows.sort("occurred_on", "event_type", "subject_key", "natural_key", "export_at").select(names)
 

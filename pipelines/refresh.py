@@ -90,7 +90,7 @@ READS: dict[type[Projection], tuple[str, ...]] = {
 TIERS_FOLLOW = frozenset({TierPlacement, RegroupingProposal, SchoolSignal})
 """Projections that start from the tiers with which the year before ended."""
 
-_NOTHING_BEFORE = pl.DataFrame(schema={"district_id": pl.String, "before": pl.String})
+_NOTHING_BEFORE = pl.DataFrame(schema={"district_id": pl.String, "before": pl.String, "projection": pl.String})
 
 Plausible = Callable[
     [Mapping[type[Projection], pl.DataFrame], pl.DataFrame, Mapping[str, DistrictPolicy]], pl.DataFrame
@@ -285,27 +285,28 @@ def input_ids(hashes: pl.DataFrame, plans: Plans, follow: Mapping[type[Projectio
         },
         schema={"district_id": pl.String, "constant": pl.String},
     )
-    partitions = hashes.select(PARTITION).unique().join(constants, on="district_id")
-    made = []
-    for contract, families in READS.items():
-        read = (
-            hashes.filter(pl.col("family").is_in(families))
-            .sort("family")
-            .group_by(PARTITION)
-            .agg(pl.concat_str(["family", "facts_hash"], separator="=").str.join("\n").alias("read"))
+    named = [(table_name(contract), family) for contract, families in READS.items() for family in families]
+    read = (
+        hashes.join(pl.DataFrame(named, schema=["projection", "family"], orient="row"), on="family")
+        .sort("family")
+        .group_by(*PARTITION, "projection")
+        .agg(pl.concat_str(["family", "facts_hash"], separator="=").str.join("\n").alias("read"))
+    )
+    before = [rows.with_columns(projection=pl.lit(table_name(contract))) for contract, rows in follow.items()]
+    parts = ["constant", pl.col("read").fill_null(""), pl.col("before").fill_null("")]
+    return (
+        hashes.select(PARTITION)
+        .unique()
+        .join(constants, on="district_id")
+        .join(pl.DataFrame({"projection": list(map(table_name, READS))}), how="cross")
+        .join(read, on=[*PARTITION, "projection"], how="left")
+        .join(pl.concat([_NOTHING_BEFORE, *before]), on=["district_id", "projection"], how="left")
+        .select(
+            *PARTITION,
+            "projection",
+            input_id=pl.concat_str(parts, separator="\n").chash.sha2_256(),  # type: ignore[attr-defined]
         )
-        parts = ["constant", pl.col("read").fill_null(""), pl.col("before").fill_null("")]
-        before = follow.get(contract, _NOTHING_BEFORE)
-        made.append(
-            partitions.join(read, on=PARTITION, how="left")
-            .join(before, on="district_id", how="left")
-            .select(
-                *PARTITION,
-                projection=pl.lit(table_name(contract)),
-                input_id=pl.concat_str(parts, separator="\n").chash.sha2_256(),  # type: ignore[attr-defined]
-            )
-        )
-    return pl.concat(made)
+    )
 
 
 def _plan_text(spans: Sequence[Span]) -> str:

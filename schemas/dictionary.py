@@ -11,13 +11,15 @@ from schemas.contract import Contract, columns, descriptions, nullable, summary,
 from schemas.events import FAMILIES, ExtractGap, ExtractScope, Note, ParkedRow, Sighting
 from schemas.marts import MARTS
 from schemas.projections import PROJECTIONS, IngestLedger, RejectedRow
+from schemas.reports import REPORTS
 
 PATH = Path(__file__).parent.parent / "docs" / "tables.md"
 _OPENING = """# Tables
 
 Written from the contracts in `schemas/` by `make docs`; a test fails when it is out of date.
 `answers`, `marts`, `projections` and `log` are schemas of `warehouse.duckdb`; the event families, sightings, full
-extracts, parked rows and notes are Delta tables only. Every table is an education record, not de-identified.
+extracts, parked rows and notes are Delta tables only. Every table is an education record, not de-identified, but for
+the two that `tierline publish-state` writes for others: `reports.state_aggregate` and `reports.state_aggregate_counts`.
 """
 
 
@@ -29,6 +31,7 @@ def dictionary() -> str:
     parts += ["## marts: what analysts query\n", *(_table(each, table_name(each)) for each in MARTS)]
     parts += ["## projections: state derived from the log\n", *(_table(each, table_name(each)) for each in PROJECTIONS)]
     parts += ["## log: files and rows\n", *(_table(each, table_name(each)) for each in (IngestLedger, RejectedRow))]
+    parts += ["## reports: files of a state's releases\n", *(_table(each, table_name(each)) for each in REPORTS)]
     parts += ["## Delta only: the event log\n", *(_table(contract, name) for name, contract in FAMILIES.items())]
     parts += [_table(each, table_name(each)) for each in (Sighting, ExtractScope, ExtractGap, ParkedRow, Note)]
     return "\n".join(parts)

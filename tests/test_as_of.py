@@ -50,6 +50,12 @@ def file(name: str, day: int, text: str) -> Step:
     return lambda place: place.load(f"2025-10-{day:02}/{name}", text)
 
 
+def decided(number: int, minimum: int, full: str = "") -> Step:
+    meant = f'retroactive = true\nreason = "Meeting {number}."\n'
+    text = f"{POLICY}{meant}{full}[classes]\nclass_minimum = {minimum}\n"
+    return lambda place: (place.set_policy(text), place.load())
+
+
 def stated(number: int) -> Step:
     """One of the statements that a person may make, about whatever is there; some are refused."""
 
@@ -95,10 +101,7 @@ def history(seed: int) -> list[Step]:
         elif kind == "users":
             steps.append(file("users.csv", day, users_file(*chosen.sample(STUDENTS, 7))))
         elif kind == "policy":
-            minimum = chosen.choice((5, 8, 12))
-            meant = f'retroactive = true\nreason = "Meeting {number}."\n'
-            text = POLICY + meant + chosen.choice(("", FULL)) + f"[classes]\nclass_minimum = {minimum}\n"
-            steps.append(lambda place, text=text: (place.set_policy(text), place.load()))
+            steps.append(decided(number, chosen.choice((5, 8, 12)), chosen.choice(("", FULL))))
         else:
             steps.append(stated(seed * 100 + number))
     return steps
@@ -130,10 +133,10 @@ def test_the_same_id_gives_the_same_bytes_on_any_day_and_a_new_one_only_where_so
     place = Place(tmp_path / "home")
     known: dict[tuple[str, ...], pl.DataFrame] = {}
     moments = []
-    for step in history(seed):
+    for step in [*history(seed), decided(99, 6)]:
         step(place)
         moments.append(place.clock.now)
-    for number, moment in enumerate(moments[3::3]):
+    for number, moment in enumerate([*moments[3:-2:3], *moments[-2:]]):
         past = Projections(str(tmp_path / str(number)))
         refresh(place.log, past, {"d1": place.home.policy("d1")}, as_of=moment)
         for contract in PROJECTIONS:

@@ -9,6 +9,7 @@ from typer.testing import CliRunner
 
 from pipelines import cli
 from pipelines.corrections import NEW, NotPossible, merge, retract, split, unmerge
+from pipelines.explain import KNOWN, Sections, explain
 from pipelines.facts import current_facts
 from pipelines.verify import verify_home
 from tests.homes import POLICY, Place, map_file, map_row, users_file
@@ -321,3 +322,89 @@ def test_the_commands_state_and_refuse(place: Place):
     assert tierline("retract", event(place, "B", 184), "--reason", "wrong_student")[0] == cli.DONE
     code, _, error = tierline("retract", event(place, "C", 201), "--reason", "a mistake")
     assert (code, "wrong_student" in error) == (cli.WRONG_USE, True)
+
+
+# What explain tells of it
+
+
+def shown(place: Place, student: str) -> Sections:
+    return explain(place.home, "student", keys(place)[student])
+
+
+def test_what_was_known_when_follows_corrections_and_what_is_taken_back(place: Place):
+    retract(place.home, event(place, "A", 192), "correction_was_wrong", sources=place.sources())
+    retract(place.home, event(place, "A", 192), "other", undo=True, sources=place.sources())
+    known = shown(place, "A")[KNOWN].sort("known_from")
+    assert known.select("score", "state").rows() == [(score, "known") for score in (186, 192, 186, 192)]
+    assert known["file"].to_list()[:3] == ["2025-09-20/map.csv", "2025-11-05/map.csv", "2025-09-20/map.csv"]
+    assert known["known_until"].to_list() == [*known["known_from"].to_list()[1:], None]
+    ledger = dict(place.log.ledger_rows().select("recorded_at", "file").rows())
+    assert [ledger[each] for each in known["known_from"]] == [
+        "2025-09-20/map.csv",
+        "2025-11-05/map.csv",
+        "tierline retract",
+        "tierline retract --undo",
+    ]
+
+
+def test_a_version_that_was_taken_back_is_marked_and_the_one_before_stands(place: Place):
+    retract(place.home, event(place, "A", 192), "correction_was_wrong", sources=place.sources())
+    versions = shown(place, "A")["Versions of tests"].sort("export_at")
+    assert versions.select("score", "is_current", "is_retracted").rows() == [(186, True, False), (192, False, True)]
+    assert set(versions["event_id"]) == {event(place, "A", 186), event(place, "A", 192)}
+    records = shown(place, "A")["Other records"].filter(event_type="EventRetracted")
+    assert records["reason"].to_list() == ["correction_was_wrong"]
+
+
+def test_a_fact_with_no_version_left_was_known_until_then(place: Place):
+    retract(place.home, natural_key(place, "A"), "wrong_student", sources=place.sources())
+    key = place.events().filter(pl.col("vendor_test_id") == "tA")["subject_key"][0]
+    known = explain(place.home, "student", key)[KNOWN].sort("known_from")
+    assert known.select("score", "state").rows() == [(186, "known"), (192, "known"), (None, "retracted")]
+
+
+def test_explain_tells_who_is_one_student_and_moved_facts_with_their_new_student(place: Place):
+    own = keys(place)
+    merge(place.home, own["A"], own["C"], WHY, place.sources())
+    unmerge(place.home, own["A"], own["C"], WHY, place.sources())
+    split(place.home, own["A"], own["B"], [event(place, "A", 186)], WHY, place.sources())
+    of_b, of_a = (explain(place.home, "student", own[each]) for each in "BA")
+    assert sorted(of_b["Versions of tests"]["score"]) == [184, 186, 192]
+    assert "Versions of tests" not in of_a
+    stated = of_a["Who is one student"].filter(pl.col("file").str.starts_with("tierline"))
+    assert stated["event_type"].to_list() == ["StudentMerged", "StudentMergeReversed", "StudentSplit"]
+    assert stated["recorded_at"].is_sorted()
+    assert WHY not in str(of_a) + str(of_b)
+
+
+def test_the_flag_of_a_class_leads_to_when_its_tests_were_known(place: Place):
+    place.refresh()
+    sections = explain(place.home, "class", "X")
+    known = sections[KNOWN].filter(benchmark_window="fall").sort("known_from", "score")
+    assert known.select("score", "known_from").height == 3
+    assert known["score"].to_list() == [184, 186, 192]
+    assert set(known["test"]) == set(sections["Students"]["test"].drop_nulls())
+
+
+# Students who move
+
+
+def test_a_student_who_moves_to_another_school_keeps_the_history(tmp_path: Path):
+    place = Place(tmp_path, POLICY)
+    place.load("2026-01-20/classes.csv", CLASSES)
+    place.load("2026-01-20/users.csv", users_file("A"))
+    moved = enrolled(("A", "X", "2025-08-20", "2025-11-28"), ("A", "Y", "2025-12-01", "")).replace("Y,s1", "Y,s2")
+    place.load("2026-01-20/enrollments.csv", moved)
+    winter = {"term": "Winter 2025-2026", "day": "01/12/2026", "test": "w"}
+    place.load("2026-01-20/map.csv", map_file(map_row("A", 186), map_row("A", 190, **winter)))
+    place.refresh()
+    members = place.table("class_membership").sort("reference_on").drop_nulls("class_id")
+    assert members.select("benchmark_window", "school_id", "class_id").rows() == [
+        ("fall", "s1", "X"),
+        ("winter", "s2", "Y"),
+    ]
+    assert members["subject_key"].n_unique() == 1
+    assert not members["in_two_classes"].any()
+    sections = explain(place.home, "student", members["subject_key"][0])
+    assert sorted(sections["Tests"]["score"]) == [186, 190]
+    assert sections["Placements"]["benchmark_window"].to_list() == ["fall", "winter"]

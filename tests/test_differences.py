@@ -145,7 +145,8 @@ def test_the_command_tells_keys_and_counts(place: Place):
     at(place, "2025-10-01").load("2025-10-01/map.csv", scores({"00"}, 2))
 
     def tierline(*arguments: str) -> tuple[int, str, str]:
-        result = CliRunner().invoke(cli.app, ["diff", *arguments, "--home", str(place.home.root)])
+        command = ["diff", *arguments, "--home", str(place.home.root)]
+        result = CliRunner().invoke(cli.app, command, env={"COLUMNS": "200"})
         return result.exit_code, result.stdout, result.stderr
 
     code, out, _ = tierline("2025-09-30", "2025-10-01", "--json")

@@ -199,16 +199,28 @@ def test_a_published_value_that_breaks_a_promise_is_counted_and_the_file_let_go(
             "insert into marts.classroom_flag (district_id, school_year, level, reason, enrolled, tested)"
             " values ('d1', '2026', 'Quixote-4711', 'r', 3, 5), ('d1', '2026', 'NONE', null, 5, 5)"
         )
+        connection.execute(
+            "insert into marts.tier_summary (school_year, students, tier_1_share) values ('2026', 3, 1.5)"
+        )
+        connection.execute(
+            "insert into projections.tier_placement (district_id, school_year, benchmark_window, subject_key, tier)"
+            " values ('d1', '2026', 'fall', 'k', 4), ('d1', '2026', 'fall', 'k', 3), ('d1', '2026', 'fall', 'l', 1)"
+        )
     results = published(warehouse).filter(~pl.col("is_passed"))
     assert {(about, rule): rows for about, rule, rows in results.select("about", "rule", "rows").rows()} == {
         ("classroom_flag", "column_values_to_be_in_set level"): 1,
         ("classroom_flag", "column_values_to_not_be_null reason"): 1,
         ("classroom_flag", "column_pair_values_a_to_be_greater_than_b enrolled tested"): 1,
         ("classroom_flag", "adds up to the projections"): 2,
+        ("tier_summary", "column_values_to_not_be_null district_id"): 1,
+        ("tier_summary", "column_values_to_be_between tier_1_share"): 1,
+        ("tier_placement", "column_values_to_be_in_set tier"): 1,
+        ("tier_placement", "compound_columns_to_be_unique district_id school_year benchmark_window subject_key"): 2,
     }
     assert "Quixote" not in repr(results.to_dicts())
     with duckdb.connect(str(warehouse)) as connection:
-        connection.execute("delete from marts.classroom_flag")
+        for table in ("marts.classroom_flag", "marts.tier_summary", "projections.tier_placement"):
+            connection.execute(f"delete from {table}")
 
 
 def test_every_mart_is_looked_at(warehouse: Path):

@@ -72,7 +72,7 @@ def instance() -> Iterator[dg.DagsterInstance]:
 def three_districts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Home, Run, Run]]:
     """d001 is good, d002 has no policy, d003 has a file that nobody knows; the graph runs twice."""
     home = home_of(tmp_path_factory.mktemp("home"), d001=POLICY, d002=None, d003=POLICY)
-    simulate(home.landing, districts=3, students=660, schools=1, kinds=("roster", "map_growth"))
+    simulate(home.landing, districts=3, students=210, schools=1, kinds=("roster", "map_growth"))
     land(home, "d003", "unknown.csv", UNKNOWN_FILE)
     with dg.DagsterInstance.ephemeral() as first, dg.DagsterInstance.ephemeral() as second:
         yield home, (run_graph(home, instance=first), first), (run_graph(home, instance=second), second)
@@ -417,7 +417,7 @@ def test_a_run_opens_no_outside_connection_and_tells_nobody(tmp_path: Path):
     (tmp_path / "guard").mkdir()
     (tmp_path / "guard/sitecustomize.py").write_text(GUARD, "utf-8")
     home = home_of(tmp_path / "a home é", d001=POLICY)
-    simulate(home.landing, students=220, schools=1, kinds=("roster", "map_growth"))
+    simulate(home.landing, students=60, schools=1, kinds=("roster", "map_growth"))
     code = (
         "import sys; from pathlib import Path; from pipelines.runs import run_graph; from warehouse.home import Home\n"
         "outcome = run_graph(Home(Path(sys.argv[1])))\n"

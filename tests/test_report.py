@@ -273,7 +273,7 @@ def test_a_class_page_lists_the_members_by_key_and_cites_layout_and_files(lived:
     for (class_id,), each in members.partition_by("class_id", as_dict=True, maintain_order=True).items():
         page = pages[class_path(str(class_id))]
         keys = each["subject_key"].to_list()
-        shown = re.findall(r'<tr><th scope="row">([0-9a-f]+)</th><td>(?!<)([^<]*)</td>', page)
+        shown = re.findall(r'<tr><th scope="row">([0-9a-f]{8})</th><td>(?!<)([^<]*)</td>', page)
         assert [label for label, _ in shown] == [key[:8] for key in keys] * 2
         assert [whole for _, whole in shown[len(keys) :]] == keys
         assert f"tierline explain class {class_id}" in page

@@ -1,6 +1,7 @@
 """Percentages in bands: what may be said of y of n in public without giving y away (METHOD 4.2)."""
 
 from functools import cache
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -50,6 +51,74 @@ def safe_widths(least: int = LEAST_COUNTS) -> tuple[tuple[int, int], ...]:
     widths = np.maximum.accumulate(first[::-1])[::-1]
     begins = np.flatnonzero(np.r_[True, np.diff(widths) != 0])
     return tuple((int(sizes[at]), int(widths[at])) for at in begins)
+
+
+def safe_width(n: pl.Series, min_n: int = 10, least: int = LEAST_COUNTS) -> pl.Series:
+    """Width in points of the bands of `safe_bands` for each n; null below ``min_n``."""
+    begins, widths = (np.array(each) for each in zip(*safe_widths(least), strict=True))
+    found = widths[np.clip(np.searchsorted(begins, n.to_numpy(), side="right") - 1, 0, None)]
+    return pl.DataFrame({"n": n, "width": found}).select(pl.when(pl.col("n") >= min_n).then("width")).to_series()
+
+
+def students_ranges(n: pl.Series, min_n: int = 10, least: int = LEAST_COUNTS) -> pl.Series:
+    """n as it is said beside a band, such as `16-30`: where the width is the same; null below ``min_n``."""
+    begins = sorted({max(begin, min_n) for begin, _ in safe_widths(least)})
+    said = [f"{begin}-{end - 1}" for begin, end in pairwise(begins)] + [f"{begins[-1]}+"]
+    place = np.searchsorted(np.array(begins), n.to_numpy(), side="right") - 1
+    words = pl.Series(said).gather(np.clip(place, 0, None))
+    return pl.DataFrame({"n": n, "words": words}).select(pl.when(pl.col("n") >= min_n).then("words")).to_series()
+
+
+def range_ends(ranges: pl.Series) -> pl.DataFrame:
+    """Least and greatest n, `low` and `high`, of what `students_ranges` said; no greatest for the last range."""
+    ends = ranges.str.extract_groups(r"^(?<low>\d+)(?:-(?<high>\d+)|\+)$").struct.unnest()
+    return ends.cast(pl.Int64)
+
+
+def bands(y: pl.Series, n: pl.Series, width: pl.Series) -> pl.Series:
+    """Percentage of y in n in bands of each row's own width; null where that is null."""
+    said = np.full(len(y), None, dtype=object)
+    for points in WIDTHS:
+        here, band = (width == points).fill_null(False).to_numpy(), Band(points, points)
+        said[here] = _words(_place(y.to_numpy()[here], n.to_numpy()[here], band), band)
+    return pl.Series("band", said.tolist(), dtype=pl.String)
+
+
+def band_counts(said: pl.Series, n: pl.Series) -> pl.DataFrame:
+    """Least and greatest count of n, `low` and `high`, that what is said leaves open; 0 and n where nothing is said."""
+    known = pl.DataFrame(_every_band(), schema={"said": pl.String, "place": pl.Int64, "width": pl.Int64}, orient="row")
+    rows = pl.DataFrame({"said": said, "n": n}).join(known, on="said", how="left", maintain_order="left")
+    low, high = np.zeros(len(n), np.int64), n.to_numpy().copy()
+    for points in WIDTHS:
+        here = (rows["width"] == points).fill_null(False).to_numpy()
+        low[here], high[here] = _ends(rows["place"].filter(here).to_numpy(), n.to_numpy()[here], points)
+    return pl.DataFrame({"low": low, "high": high})
+
+
+@cache
+def _every_band() -> list[tuple[str, int, int]]:
+    """Words, place and width of every band of `bands`."""
+    found = []
+    for points in WIDTHS:
+        inner = [] if points == HALVES else range((points + 1) // points * points, 100 - points, points)
+        places = np.array([0, *inner, 100])
+        words = _words(places, Band(points, points))
+        found += [(word, int(place), points) for word, place in zip(words, places, strict=True)]
+    return found
+
+
+def _ends(place: NDArray[np.int64], n: NDArray[np.int64], width: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Least and greatest count of n in a band: the inverse of `_place`."""
+    if width == HALVES:
+        half = -(-n // 2)
+        return np.where(place == 0, 0, half), np.where(place == 0, half - 1, n)
+    first, last = (width + 1) // width * width, (99 - width) // width * width
+    bottom, top = width * n // 100, -(-(100 - width) * n // 100)
+    low = np.where(place <= first, bottom + 1, -(-(2 * n * place - n) // 200))
+    high = np.where(place >= last, top - 1, -(-(2 * n * (place + width) - n) // 200) - 1)
+    return np.where(place == 0, 0, np.where(place == 100, top, low)), np.where(
+        place == 0, bottom, np.where(place == 100, n, high)
+    )
 
 
 def first_width(n: int, least: int = LEAST_COUNTS) -> int:

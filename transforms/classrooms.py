@@ -85,10 +85,12 @@ def class_decisions(
         UnknownDistrict: a district with classes has no policy.
     """
     rows = _judgeable(memberships, needs, quality, policies)
+    wanted = {name: dtype for name, dtype in columns(ClassDecision).items() if name not in ADDED_LATER}
+    if rows.is_empty():
+        return pl.DataFrame(schema=wanted)
     decided = decide(judge(rows, network)).join(
         class_sensitivity(memberships, needs, rows), on=[*CLASS, "measure"], how="left"
     )
-    wanted = {name: dtype for name, dtype in columns(ClassDecision).items() if name not in ADDED_LATER}
     return decided.sort("district_id", "school_year", season_rank(), "measure", "school_id", "class_id").select(
         pl.col(name).cast(dtype) for name, dtype in wanted.items()
     )

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 import polars as pl
 
-from schemas.contract import columns
+from schemas.contract import columns, empty
 from schemas.policy import DistrictPolicy
 from schemas.projections import ClassGrowth
 from transforms.classes import CLASS, DISTRICT_GRADE, RECOMMENDED, WINDOW, counted_tests, with_rules
@@ -47,6 +47,8 @@ def class_growth(
         .join(bands.select(*_STUDENT, band="need_level"), on=_STUDENT, how="left")
         .collect(engine="streaming")
     )
+    if students.is_empty():
+        return empty(ClassGrowth).drop("input_id")
     rated = with_rates(with_rules(students, policies))
     classes = rated.group_by(KEY).agg(
         pl.col("school_id").min(),

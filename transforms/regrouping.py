@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 import polars as pl
 
-from schemas.contract import columns
+from schemas.contract import columns, empty
 from schemas.policy import CycleRule, DistrictPolicy, ResponseRule
 from schemas.projections import RegroupingProposal
 from transforms.classes import season_rank
@@ -51,6 +51,8 @@ def regrouping_proposals(
         .filter(standing > 1)
         .select(*STUDENT, "school_id", "grade", "until_on", "tier_decided_by", tier=standing)
     )
+    if needy.is_empty():
+        return empty(RegroupingProposal).drop("input_id")
     stays = _stays(cycles, outcomes, needy)
     free = needy.join(stays.filter("is_open").select(STUDENT).unique(), on=STUDENT, how="anti")
     supplied = cycles.select(YEAR).unique().with_columns(has_cycles=pl.lit(value=True))

@@ -2,7 +2,7 @@
 
 import polars as pl
 
-from schemas.contract import columns
+from schemas.contract import columns, empty
 from schemas.projections import SEASONS, TierPlacement
 from transforms.classes import season_rank
 from transforms.windows import DISTRICT_YEAR
@@ -28,6 +28,8 @@ def tier_states(inputs: pl.DataFrame, before: pl.DataFrame | None = None) -> pl.
     Returns:
         ``TierPlacement`` rows without ``input_id``, one for each row of ``inputs``.
     """
+    if inputs.is_empty():
+        return empty(TierPlacement).drop("input_id")
     state = state_after(before)
     made = []
     for season in SEASONS:

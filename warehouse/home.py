@@ -66,7 +66,7 @@ class Home:
 
     @property
     def policies(self) -> Path:
-        """`<district>.toml`, and `aliases/<layout>.toml`."""
+        """`<district>.toml`, `state.toml` for what the state publishes, and `aliases/<layout>.toml`."""
         return self.root / "policy"
 
     def make(self) -> "Home":
@@ -119,6 +119,7 @@ class Home:
         """District ids: folders below landing, and policies."""
         folders = [p.name for p in self.landing.iterdir() if p.is_dir()] if self.landing.exists() else []
         policies = [p.stem for p in self.policies.glob("*.toml")] if self.policies.exists() else []
+        policies = [name for name in policies if name != "state"]  # what the state publishes; no district's
         return sorted({name for name in (*folders, *policies) if not name.startswith(".")})
 
     def policy(self, district_id: str) -> "DistrictPolicy":

@@ -1,7 +1,8 @@
 """The numbers educators own, dated and sourced: windows, cuts, thresholds, and the words that mark math classes.
 
 Everything public is imported from here. `model` is what all parts share, `cuts` who is below what, `rules` the
-thresholds, `district` all of it together as one district's policy, `reading` a policy file and what is wrong with it.
+thresholds, `district` all of it together as one district's policy, `state` what a state publishes, `reading` a policy
+file and what is wrong with it.
 """
 
 from schemas.policy.cuts import (
@@ -24,7 +25,7 @@ from schemas.policy.district import (
     Window,
 )
 from schemas.policy.model import GRADES
-from schemas.policy.reading import UnreadablePolicy, read_policy
+from schemas.policy.reading import UnreadablePolicy, read_policy, read_state_policy
 from schemas.policy.rules import (
     ACCURACY_RUBRICS,
     AccuracyRule,
@@ -37,6 +38,7 @@ from schemas.policy.rules import (
     ResponseRule,
     TierRule,
 )
+from schemas.policy.state import PROFILES, StatePolicy, StateProfile
 
 __all__ = [
     "ACCURACY_RUBRICS",
@@ -48,6 +50,7 @@ __all__ = [
     "DEFAULT_WINDOW_ENDS",
     "FROZEN_AFTER_DAYS",
     "GRADES",
+    "PROFILES",
     "RAPID_GUESSING_PERCENT",
     "SECTION_VOCABULARY",
     "AccuracyRule",
@@ -62,9 +65,12 @@ __all__ = [
     "QualityRule",
     "ResponseRule",
     "StandardError",
+    "StatePolicy",
+    "StateProfile",
     "StrandRule",
     "TierRule",
     "UnreadablePolicy",
     "Window",
     "read_policy",
+    "read_state_policy",
 ]

@@ -4,7 +4,7 @@ import tomllib
 from collections.abc import Iterator, Sequence
 from difflib import get_close_matches
 from pathlib import Path
-from typing import get_args
+from typing import TypeVar, get_args
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
@@ -13,7 +13,10 @@ from schemas.exports import measures
 from schemas.policy.cuts import ANY_MEASURE, CUT_NAMES, DEFAULT_CUTS, CutRule
 from schemas.policy.district import DistrictPolicy
 from schemas.policy.model import GRADES
+from schemas.policy.state import PROFILES, StatePolicy, StateProfile
 from schemas.projections import SEASONS
+
+Model = TypeVar("Model", bound=BaseModel)
 
 
 class UnreadablePolicy(Exception):
@@ -26,20 +29,39 @@ def read_policy(path: Path) -> DistrictPolicy:
     Raises:
         UnreadablePolicy: the file is not TOML, lacks `time_zone`, or a setting contradicts another.
     """
-    try:
-        policy = DistrictPolicy.model_validate(tomllib.loads(path.read_text("utf-8")))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UnreadablePolicy(f"{path.name}: not readable as TOML: {error}. Mend the line it names.") from None
-    except ValidationError as error:
-        told = "; ".join(
-            f"{'.'.join(map(str, each['loc'])) or 'policy'}: {_fault(each)}"
-            for each in error.errors(include_input=False, include_url=False)
-        )
-        raise UnreadablePolicy(f"{path.name}: {told}.") from None
+    policy = _read(path, DistrictPolicy)
     faults = [*_unknown_measures(policy), *_gaps(policy), *_idle_pins(policy)]
     if faults:
         raise UnreadablePolicy(f"{path.name}: {' '.join(faults)}")
     return policy
+
+
+def read_state_policy(path: Path, profile: StateProfile) -> StatePolicy:
+    """What the state publishes: the profile, with what the file says otherwise; the profile alone without a file.
+
+    Raises:
+        UnreadablePolicy: the file cannot be used, or is for another profile.
+    """
+    if not path.exists():
+        return PROFILES[profile]
+    said = _read(path, StatePolicy)
+    if said.profile != profile:
+        raise UnreadablePolicy(f"{path.name}: it is for profile {said.profile}. Publish with --profile {said.profile}.")
+    own = {name: getattr(said, name) for name in said.model_fields_set}
+    return PROFILES[profile].model_copy(update=own)
+
+
+def _read(path: Path, model: type[Model]) -> Model:
+    try:
+        return model.model_validate(tomllib.loads(path.read_text("utf-8")))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UnreadablePolicy(f"{path.name}: not readable as TOML: {error}. Mend the line it names.") from None
+    except ValidationError as error:
+        told = "; ".join(
+            f"{'.'.join(map(str, each['loc'])) or 'policy'}: {_fault(each, model)}"
+            for each in error.errors(include_input=False, include_url=False)
+        )
+        raise UnreadablePolicy(f"{path.name}: {told}.") from None
 
 
 _MEANT = {
@@ -49,22 +71,21 @@ _MEANT = {
 }
 
 
-def _fault(error: ErrorDetails) -> str:
+def _fault(error: ErrorDetails, model: type[BaseModel]) -> str:
     """What is wrong with a setting, in words that say what to do."""
     *place, name = error["loc"] or ("",)
     if error["type"] != "extra_forbidden":
         return _MEANT.get(error["type"], error["msg"].removeprefix("Value error, "))
-    settings = _settings(place)
-    homes = [each for each in settings if not place and name in _settings([each])]
+    settings = _settings(place, model)
+    homes = [each for each in settings if not place and name in _settings([each], model)]
     like = get_close_matches(str(name), settings, 1)
     if homes:
         return f"there is no such setting here; it stands under [{homes[0]}]"
     return f"there is no such setting; {f'perhaps {like[0]} is meant' if like else 'docs/policy.md lists them'}"
 
 
-def _settings(place: Sequence[int | str]) -> list[str]:
+def _settings(place: Sequence[int | str], model: type[BaseModel]) -> list[str]:
     """Names of the settings of the table at this place of a policy; none where there is no table."""
-    model: type[BaseModel] = DistrictPolicy
     for name in (part for part in place if isinstance(part, str)):
         annotation = model.model_fields[name].annotation
         tables = [each for each in (annotation, *get_args(annotation)) if isinstance(each, type)]
