@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 N ?= 100000
 
-.PHONY: demo test lint types imports unit slow pictures bench bench-classes bench-questions validation docs site ui clean
+.PHONY: demo test lint types imports unit slow pictures bench bench-classes bench-questions bench-state bench-peer validation docs site ui clean
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -53,6 +53,14 @@ bench: bench-classes
 
 bench-classes: $(VENV)/.installed
 	$(BIN)/python -m benchmarks.classes
+
+bench-state: $(VENV)/.installed
+	$(BIN)/python -m benchmarks.suppression
+
+# The peer writes true counts to log files: made-up tables alone, in a folder that is removed.
+bench-peer: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,peer]'
+	$(BIN)/python -m benchmarks.suppression --peer
 
 bench-questions: $(VENV)/.installed
 	$(BIN)/python -m benchmarks.questions

@@ -1,7 +1,8 @@
 """Suppression against a peer on tables, and a simulated state suppressed and audited.
 
-`--peer` needs pytauargus (EUPL-1.2). It writes true counts to log files, so it runs in a folder that is removed
-afterwards, on made-up tables alone. Seconds are of the processor as well as of the wall: a wall lies on a shared machine.
+`--peer` needs the extra `peer` (pytauargus, EUPL-1.2). It writes true counts to log files, so it runs in a folder that
+is removed afterwards, on made-up tables alone. Seconds are of the processor and of the wall, which lies on a shared
+machine.
 """
 
 import argparse

@@ -12,12 +12,15 @@ def proven(releases, layout, least, ceiling, wanted):
     """
     number, known, bounds, before = {}, {}, {}, {}
     for at, rows in enumerate(releases):
+        students = {key_of(row, layout): row["value"] for row in rows if row["kind"] == "students"}
         for row in rows:
-            name = (tuple(row[key] for key in layout.keys), row["statistic"])
-            same = before.get(name) == row["value"]
+            name = (key_of(row, layout), row["statistic"])
+            # 100 % of somebody is not the zero of nobody that an earlier release showed.
+            value = row["value"], row["kind"] == "complement" and students[name[0]] == 0
+            same = before.get(name) == value
             number[at, name] = number[at - 1, name] if same else len(bounds)
             bounds.setdefault(number[at, name], (0 if row["kind"] == "complement" else least, ceiling))
-            before[name] = row["value"]
+            before[name] = value
             if row["shown"]:
                 known[number[at, name]] = row["value"]
     equations = []
@@ -45,6 +48,10 @@ def proven(releases, layout, least, ceiling, wanted):
             ends.append(round(sign * answer.fun))
         found[each] = tuple(ends)
     return {place: found[each] for place, each in number.items() if each in found}
+
+
+def key_of(row, layout):
+    return tuple(row[key] for key in layout.keys)
 
 
 def sums(rows, layout):

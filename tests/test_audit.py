@@ -248,6 +248,7 @@ def real_file():
 SCHOOLS = Layout((Table("grades", ("grade",)),), apart=("school_id", "school_year"), students="tested", counts=LEVELS)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not NYC.exists(), reason="the file is others' and lies outside the repository")
 def test_the_audit_finds_what_one_subtraction_gives_back_in_a_real_file_and_mode_b_leaves_none(real_file):
     layout = SCHOOLS

@@ -99,6 +99,35 @@ def test_an_attacker_with_two_releases_never_narrows_a_primary(seed):
     held(seed)
 
 
+def test_the_pattern_does_not_depend_on_the_order_of_rows():
+    rule = Rule(min_n=5, min_category=4)
+    rows = long(aggregated(simulated(3, rule), STATE), STATE)
+    patterns = [
+        suppress(problem([each], STATE), rule) for each in (rows, rows.sample(fraction=1, shuffle=True, seed=1))
+    ]
+    assert np.array_equal(patterns[0].withheld, patterns[1].withheld)
+
+
+def test_small_numbers_hundred_percents_and_all_of_small_groups_are_primary():
+    rows = pl.DataFrame(
+        {
+            "row": [None, "a", "b", "c", "d", "e"],
+            "column": [None] * 6,
+            "n": [97, 40, 30, 9, 18, 0],
+            "y": [48, 12, 30, 0, 6, 0],
+        },
+        schema_overrides={"column": pl.String},
+    )
+    layout = Layout(tables=(Table("rows", ("row",)),), students="n", counts=("y",))
+    made = problem([long(rows, layout)], layout)
+    found = made.cells.filter(pl.Series(primaries(made, Rule()))).select("row", "statistic").rows()
+    assert sorted(found) == [("b", "not y"), ("c", "n"), ("c", "not y"), ("d", "y")]
+    found = (
+        made.cells.filter(pl.Series(primaries(made, Rule(min_n=16, min_category=4)))).select("row", "statistic").rows()
+    )
+    assert sorted(found) == [("b", "not y"), ("c", "n"), ("c", "not y")]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(6, 506))
 def test_an_attacker_never_narrows_a_primary_of_five_hundred_states(seed):

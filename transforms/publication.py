@@ -194,11 +194,19 @@ def _numbered(releases: Sequence[pl.DataFrame], layout: Layout, is_linked: bool)
     name = [*layout.keys, "statistic"]
     rows = rows.sort(*name, "release").with_columns(place=pl.struct(name).rle_id())
     if is_linked:
-        known = pl.col("value").forward_fill().backward_fill()
+        # 100 % of somebody is another thing than 0 of nobody: the one is withheld, the other shown.
+        nobody = rows.filter(pl.col("kind") == STUDENTS, pl.col("value") == 0).select(*layout.keys, "release")
+        on = [*layout.keys, "release"]
+        rows = rows.join(
+            nobody.with_columns(empty=pl.lit(True)), on=on, how="left", nulls_equal=True, maintain_order="left"
+        )
+        is_empty = (pl.col("kind") == COMPLEMENT) & pl.col("empty").fill_null(False)
+        value = pl.when(is_empty).then(-1).otherwise("value")
+        known = value.forward_fill().backward_fill()
         version = (known != known.shift(1)).fill_null(False).cast(pl.Int32).cum_sum().over("place")
     else:
         version = pl.col("release")
-    rows = rows.with_columns(version=version)
+    rows = rows.with_columns(version=version).drop("empty", strict=False)
     return rows.with_columns(cell=pl.struct("place", "version").rle_id().cast(pl.Int64)).drop("place")
 
 

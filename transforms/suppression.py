@@ -43,7 +43,7 @@ class Pattern(NamedTuple):
     withheld: Flags
     is_primary: Flags
     unprotected: Flags
-    """Withheld cells that nothing protects: the audit will refuse them."""
+    """Withheld cells that nothing protects, and primaries that are public already: the audit will refuse them."""
 
 
 def suppress(problem: Problem, rule: Rule, weights: Floats | None = None) -> Pattern:
@@ -68,7 +68,7 @@ def suppress(problem: Problem, rule: Rule, weights: Floats | None = None) -> Pat
                 for cells in blocks:
                     state.protect(part[cells])
             is_complete = not state.enlarge(part)
-    return Pattern(state.withheld, is_primary, state.withheld & ~state.is_safe)
+    return Pattern(state.withheld, is_primary, (state.withheld | is_primary) & ~(state.withheld & state.is_safe))
 
 
 def primaries(problem: Problem, rule: Rule) -> Flags:
