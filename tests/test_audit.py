@@ -8,6 +8,7 @@ import numpy as np
 import polars as pl
 import pytest
 
+from tests.parsing import SAMPLES
 from tests.reference_attack import every_table
 from transforms.audit import audit, audit_releases, band_bounds, intervals
 from transforms.bands import nces_bands, safe_bands
@@ -227,7 +228,7 @@ def test_intervals_are_those_of_every_table_there_is(seed):
     assert found.rows() == [(int(at), tables[:, at].min(), tables[:, at].max()) for at in np.flatnonzero(hidden)]
 
 
-NYC = Path("/work/shared/samples/nyc_math_suppressed/math_test_results_staten_island.csv.gz")
+NYC = SAMPLES / "nyc_math_suppressed" / "math_test_results_staten_island.csv.gz"
 LEVELS = ("level_1", "level_2", "level_3", "level_4")
 
 

@@ -1,18 +1,18 @@
 """Complementary suppression: the cheapest known patterns, and an attacker who reads every table of two releases."""
 
 import json
-from pathlib import Path
 
 import numpy as np
 import polars as pl
 import pytest
 
+from tests.parsing import SAMPLES
 from tests.reference_attack import proven
 from transforms.audit import audit
 from transforms.publication import COMPLEMENT, STUDENTS, Layout, Rule, Table, aggregated, long, problem
 from transforms.suppression import primaries, suppress
 
-REFERENCE = Path("/work/shared/samples/sdc_reference")
+REFERENCE = SAMPLES / "sdc_reference"
 GRID = Layout(tables=(Table("table", ("row", "column")),), counts=("count",))
 STATE = Layout(
     tables=(
