@@ -359,7 +359,7 @@ def export_command(
     _districts(place, district)
 
     from warehouse.export import export
-    from warehouse.publish import EDUCATION_RECORD
+    from warehouse.shape import EDUCATION_RECORD
 
     with progress(quiet=as_json) as say:
         say("Exporting")
