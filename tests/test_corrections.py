@@ -8,6 +8,7 @@ import pytest
 from typer.testing import CliRunner
 
 from pipelines import cli
+from pipelines.commands.options import DONE, WRONG_USE
 from pipelines.corrections import NEW, NotPossible, merge, retract, split, unmerge
 from pipelines.explain import KNOWN, Sections, explain
 from pipelines.facts import current_facts
@@ -312,16 +313,16 @@ def test_the_commands_state_and_refuse(place: Place):
         return result.exit_code, result.stdout, result.stderr
 
     code, out, _ = tierline("student", "merge", own["A"], own["C"], "--reason", WHY, "--json")
-    assert code == cli.DONE
+    assert code == DONE
     assert json.loads(out)["shown_as"] == min(own["A"], own["C"])
     assert WHY not in out
     code, _, error = tierline("student", "merge", own["A"], own["C"], "--reason", WHY)
-    assert (code, "one student already" in error) == (cli.WRONG_USE, True)
-    assert tierline("student", "unmerge", own["A"], own["C"], "--reason", WHY)[0] == cli.DONE
-    assert tierline("student", "split", own["A"], NEW, event(place, "A", 186), "--reason", WHY)[0] == cli.DONE
-    assert tierline("retract", event(place, "B", 184), "--reason", "wrong_student")[0] == cli.DONE
+    assert (code, "one student already" in error) == (WRONG_USE, True)
+    assert tierline("student", "unmerge", own["A"], own["C"], "--reason", WHY)[0] == DONE
+    assert tierline("student", "split", own["A"], NEW, event(place, "A", 186), "--reason", WHY)[0] == DONE
+    assert tierline("retract", event(place, "B", 184), "--reason", "wrong_student")[0] == DONE
     code, _, error = tierline("retract", event(place, "C", 201), "--reason", "a mistake")
-    assert (code, "wrong_student" in error) == (cli.WRONG_USE, True)
+    assert (code, "wrong_student" in error) == (WRONG_USE, True)
 
 
 # What explain tells of it
