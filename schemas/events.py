@@ -185,9 +185,10 @@ class ContextEvent(Event):
 
 
 class IdentityEvent(Event):
-    """`StudentMerged`, `StudentMergeReversed`, `StudentSplit`: who is one student. School year is `all`.
+    """`StudentMerged`, `StudentMergeReversed`, `StudentSplit`, `StudentIdentified`. School year is `all`.
 
-    One row per version of a pair of subject keys that are one student, or of a fact that is another student's.
+    One row per version of a pair of subject keys that are one student, of a fact that is another student's, or of
+    the state id of a student.
     """
 
     loser_key: pl.String = field("Key that is no longer shown; null for a split.")
@@ -196,6 +197,9 @@ class IdentityEvent(Event):
     moved_key: pl.String = field("Natural key of a fact that is another student's; null for a merge.")
     from_key: pl.String = field("Key the fact was shown under when it was moved.")
     to_key: pl.String = field("Key of the student whose fact it is, in all its versions.")
+    state_id_hash: pl.String = field(
+        "Keyed hash of the student's one state id, where the home links districts; null where it is no longer known."
+    )
 
 
 class LogEvent(Event):
@@ -213,10 +217,10 @@ class LogEvent(Event):
 
 
 class RuleEvent(Event):
-    """`PolicySet`, `CalendarSet`, `LayoutAliasAdded`: what people decided.
+    """`PolicySet`, `CalendarSet`, `LayoutAliasAdded`, `DistrictLinksSet`: what people decided.
 
-    One row per version of a district's policy from a day on, of a year's calendar, or of the headers that a layout's
-    columns have here.
+    One row per version of a district's policy from a day on, of a year's calendar, of the headers that a layout's
+    columns have here, or of the agreement by which history follows a student from and to other districts.
     """
 
     valid_from: pl.Date = field("First day the policy is for; null for a calendar.")
@@ -383,11 +387,13 @@ EVENT_TYPES: dict[str, EventType] = {
     "StudentMerged": EventType("identity", "merged", _PAIR),
     "StudentMergeReversed": EventType("identity", "merged", _PAIR),
     "StudentSplit": EventType("identity", "split", (Key(("moved_key",)),)),
+    "StudentIdentified": EventType("identity", "state_id", (Key(("subject_key",)),)),
     "EventRetracted": EventType("log", "retracted", _TARGET),
     "EventRestored": EventType("log", "retracted", _TARGET),
     "PolicySet": EventType("rules", "policy", (Key(("valid_from",)),)),
     "CalendarSet": EventType("rules", "calendar", (Key(("calendar_year",)),)),
     "LayoutAliasAdded": EventType("rules", "layout_alias", (Key(("aliased_layout",)),)),
+    "DistrictLinksSet": EventType("rules", "district_links", (Key(()),)),
 }
 """Event types a layout may state; corrections and withdrawals are later versions of `ScreenerScored`."""
 

@@ -12,6 +12,7 @@ from pydantic_core import ErrorDetails
 from schemas.exports import measures
 from schemas.policy.cuts import ANY_MEASURE, CUT_NAMES, DEFAULT_CUTS, CutRule
 from schemas.policy.district import DistrictPolicy
+from schemas.policy.home import HomePolicy
 from schemas.policy.model import GRADES
 from schemas.policy.state import PROFILES, StatePolicy, StateProfile
 from schemas.projections import SEASONS
@@ -49,6 +50,15 @@ def read_state_policy(path: Path, profile: StateProfile) -> StatePolicy:
         raise UnreadablePolicy(f"{path.name}: it is for profile {said.profile}. Publish with --profile {said.profile}.")
     own = {name: getattr(said, name) for name in said.model_fields_set}
     return PROFILES[profile].model_copy(update=own)
+
+
+def read_home_policy(path: Path) -> HomePolicy:
+    """What the agency decided for its home; the defaults without a file.
+
+    Raises:
+        UnreadablePolicy: the file cannot be used, or links districts without naming the agreement.
+    """
+    return _read(path, HomePolicy) if path.exists() else HomePolicy()
 
 
 def _read(path: Path, model: type[Model]) -> Model:
