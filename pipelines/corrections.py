@@ -158,6 +158,7 @@ def split(
             moved_key="natural_key",
             from_key=pl.lit(shown[here]),
             to_key=pl.lit(target),
+            stated_by=pl.lit("person"),
         )
         batch_id = desk.state("student split", "identity", rows, None, reason)
         told: dict[str, Any] = {
@@ -170,7 +171,8 @@ def split(
 
 
 def _pair(event_type: str, one: str, other: str) -> pl.DataFrame:
-    return pl.DataFrame({"event_type": [event_type], "loser_key": [max(one, other)], "winner_key": [min(one, other)]})
+    pair = {"event_type": [event_type], "loser_key": [max(one, other)], "winner_key": [min(one, other)]}
+    return pl.DataFrame(pair).with_columns(stated_by=pl.lit("person"))
 
 
 def _no_such_merge(stands: pl.DataFrame, known: People, district_id: str, one: str, other: str) -> str:

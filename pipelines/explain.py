@@ -168,6 +168,7 @@ class _Trail:
                 "from_key",
                 "to_key",
                 "moved_key",
+                "stated_by",
                 "file",
                 "recorded_at",
             )

@@ -51,7 +51,7 @@ def record_state_ids(
         hashed.join(known, on="subject_key", how="full", coalesce=True)
         .filter(pl.col("state_id_hash").ne_missing(pl.col("was")))
         .sort("subject_key")
-        .select("subject_key", "state_id_hash", event_type=pl.lit(IDENTIFIED))
+        .select("subject_key", "state_id_hash", event_type=pl.lit(IDENTIFIED), stated_by=pl.lit("roster"))
     )
     if changed.is_empty():
         return

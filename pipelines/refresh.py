@@ -13,7 +13,7 @@ from pipelines.facts import PARTITION, current_facts, digests, fingerprints
 from pipelines.following import OF_OTHERS, Came, Elsewhere, both, due, with_arrivals
 from pipelines.lending import STANDS_ON, lend
 from pipelines.links import linked
-from pipelines.quality import RESULT_COLUMNS, blocked, contract_results, finding_results
+from pipelines.quality import RESULT_COLUMNS, blocked, contract_results, finding_results, policy_results
 from pipelines.rules import histories
 from schemas.contract import columns, conform, empty, table_name
 from schemas.events import ALL_YEARS
@@ -256,7 +256,9 @@ class _Refresh:
         tables, findings = compute(lazy, stale_plans, placements, came.tiers)
         tables[PolicySetting] = policy_settings(stale_plans, stale.select(PARTITION))
         shaped = {contract: _shaped(tables.pop(contract), contract, inputs) for contract in list(tables)}
-        checked = [finding_results(findings), *(contract_results(shaped[each], each, stale) for each in shaped)]
+        unread = {district: self.histories[district].unread for district in stale_plans}
+        found = [finding_results(findings), policy_results(stale.select(PARTITION), unread)]
+        checked = [*found, *(contract_results(shaped[each], each, stale) for each in shaped)]
         if self.plausible is not None:
             latest = {district: spans[-1].policy for district, spans in stale_plans.items()}
             checked.append(self.plausible(shaped, self.ledger, latest).select(RESULT_COLUMNS))

@@ -96,7 +96,7 @@ def _log(home: Home, log: Log, district: str, ledger: pl.DataFrame, say: Callabl
     written = [pl.DataFrame(schema={"batch_id": pl.String, "attempt": pl.Int64, "events": pl.UInt32})]
     for family in FAMILIES:
         say(f"{district}: {family}")
-        events = log.events(family, [district], readings).collect()
+        events = log.stored_events(family, [district], readings).collect()
         if events.is_empty():
             continue
         sighted = log.sighted(family, [district], readings).select(CONTENT).unique().collect()

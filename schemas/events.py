@@ -6,7 +6,11 @@ import polars as pl
 
 from schemas.contract import Contract, columns, field
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+"""Of the payload columns: raised when one comes to mean something else; ``schemas.upcasts`` reads what is older."""
+UNHASHED = frozenset({"stated_by"})
+"""Payload columns that later versions added to facts which earlier ones stated: in no hash, or the same fact would be
+another one after an upgrade."""
 ALL_YEARS = "all"
 """The school year of facts that every year reads: merges, policy, calendars (SEMANTICS 2.4)."""
 
@@ -200,6 +204,7 @@ class IdentityEvent(Event):
     state_id_hash: pl.String = field(
         "Keyed hash of the student's one state id, where the home links districts; null where it is no longer known."
     )
+    stated_by: pl.String = field("roster or person: whose word it is.")
 
 
 class LogEvent(Event):
@@ -251,7 +256,7 @@ ENVELOPE: tuple[str, ...] = tuple(columns(Event))
 PAYLOADS: dict[str, tuple[str, ...]] = {
     family: tuple(name for name in columns(contract) if name not in ENVELOPE) for family, contract in FAMILIES.items()
 }
-"""Payload columns of each family, in the order in which they are hashed."""
+"""Payload columns of each family, in the order in which they are hashed; those of ``UNHASHED`` are not."""
 
 
 class Sighting(Contract):

@@ -26,7 +26,13 @@ from schemas.policy.district import (
 )
 from schemas.policy.home import NO_LINKS, HomePolicy
 from schemas.policy.model import GRADES
-from schemas.policy.reading import UnreadablePolicy, read_home_policy, read_policy, read_state_policy
+from schemas.policy.reading import (
+    UnreadablePolicy,
+    policy_on_record,
+    read_home_policy,
+    read_policy,
+    read_state_policy,
+)
 from schemas.policy.rules import (
     ACCURACY_RUBRICS,
     AccuracyRule,
@@ -74,6 +80,7 @@ __all__ = [
     "TierRule",
     "UnreadablePolicy",
     "Window",
+    "policy_on_record",
     "read_home_policy",
     "read_policy",
     "read_state_policy",
