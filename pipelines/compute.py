@@ -41,7 +41,7 @@ from transforms.effects import intervention_effects
 from transforms.entering import class_growth
 from transforms.membership import class_memberships
 from transforms.persistence import persistence
-from transforms.placement import need_levels
+from transforms.placement import STUDENT_MEASURE, need_levels
 from transforms.policies import Span
 from transforms.regrouping import regrouping_proposals
 from transforms.responses import grades_of, responder_rates
@@ -62,7 +62,10 @@ _DISTRICT = "district_id"
 
 
 def compute(
-    facts: Mapping[str, pl.LazyFrame], plans: Plans, before: pl.DataFrame | None = None
+    facts: Mapping[str, pl.LazyFrame],
+    plans: Plans,
+    before: pl.DataFrame | None = None,
+    elsewhere: pl.DataFrame | None = None,
 ) -> tuple[Tables, pl.DataFrame]:
     """Every projection of one school year that needs no verdict on data quality, and what was found on the way.
 
@@ -75,9 +78,10 @@ def compute(
         facts: Current facts by family.
         plans: Policies of each district in the school year.
         before: ``TierPlacement`` rows of the school year before.
+        elsewhere: ``TierPlacement`` rows of this year that other districts made of linked students.
     """
     tables, findings = _by_policy(facts, plans)
-    tables[TierPlacement] = tier_states(tables[TierPlacement], before)
+    tables[TierPlacement] = tier_states(tables[TierPlacement], before, elsewhere)
     tables[TierStability] = tier_stability(tables[NeedLevel])
     latest = {district: spans[-1].policy for district, spans in plans.items()}
     tables[ClassContext] = class_contexts(facts, tables[ClassMembership], latest)
@@ -108,6 +112,7 @@ def decide(
     facts: Mapping[str, pl.LazyFrame],
     quality: pl.DataFrame,
     plans: Plans,
+    elsewhere: pl.DataFrame | None = None,
 ) -> Tables:
     """Decisions come last: a school whose data failed is told so instead of being flagged.
 
@@ -118,14 +123,23 @@ def decide(
         facts: Current facts by family.
         quality: ``QualityResult`` rows.
         plans: Policies of each district.
+        elsewhere: ``NeedLevel`` rows of this year that other districts made of linked students.
     """
-    decided = _decide(tables, facts, quality, plans)
+    decided = _decide(tables, facts, quality, plans, elsewhere)
     return decided | {ClassDecision: persistence(decided[ClassDecision])}
 
 
-def _decide(tables: Tables, facts: Mapping[str, pl.LazyFrame], quality: pl.DataFrame, plans: Plans) -> Tables:
+def _decide(
+    tables: Tables,
+    facts: Mapping[str, pl.LazyFrame],
+    quality: pl.DataFrame,
+    plans: Plans,
+    elsewhere: pl.DataFrame | None,
+) -> Tables:
     """Decisions of each window by the policy of its day; levels of fall are those of fall's policy throughout."""
     passes, needs = _passes(plans), tables[NeedLevel]
+    if elsewhere is not None:
+        needs = pl.concat([needs, elsewhere.join(needs, on=STUDENT_MEASURE, how="anti")])
     if len(passes) == 1:
         return _decisions(tables, needs, facts, quality, passes[0])
     rulers = _rulers([tables] * len(passes), plans)

@@ -158,6 +158,7 @@ def split(
             moved_key="natural_key",
             from_key=pl.lit(shown[here]),
             to_key=pl.lit(target),
+            stated_by=pl.lit("person"),
         )
         batch_id = desk.state("student split", "identity", rows, None, reason)
         told: dict[str, Any] = {
@@ -170,7 +171,8 @@ def split(
 
 
 def _pair(event_type: str, one: str, other: str) -> pl.DataFrame:
-    return pl.DataFrame({"event_type": [event_type], "loser_key": [max(one, other)], "winner_key": [min(one, other)]})
+    pair = {"event_type": [event_type], "loser_key": [max(one, other)], "winner_key": [min(one, other)]}
+    return pl.DataFrame(pair).with_columns(stated_by=pl.lit("person"))
 
 
 def _no_such_merge(stands: pl.DataFrame, known: People, district_id: str, one: str, other: str) -> str:
@@ -219,10 +221,19 @@ def _district_of(home: Home, *keys: str) -> str:
     districts = by_key["district_id"].unique().sort().to_list()
     if len(districts) > 1:
         raise NotPossible(
-            f"These keys are of {' and '.join(districts)}. Subject keys belong to one district; no history follows a"
-            " student from one district to another without an agreement between them."
+            f"These keys are of {' and '.join(districts)}. Subject keys belong to one district. {_how(home)}"
         )
     return str(districts[0])
+
+
+def _how(home: Home) -> str:
+    """How students of two districts become one."""
+    if home.agency().cross_district_links:
+        return "Here a state id links their students: give both the same one in their rosters, or correct a wrong one."
+    return (
+        "No history follows a student from one district to another unless policy/home.toml says"
+        " cross_district_links = true and names the agreement between them."
+    )
 
 
 def _conflicts(home: Home, district_id: str, one: str, other: str) -> pl.DataFrame:

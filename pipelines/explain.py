@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 import polars as pl
 
 from pipelines.facts import current_facts, known_people, standing_retractions, standing_tests
+from pipelines.links import linked
 from schemas.events import FAMILIES
 from schemas.exports import layouts
 from schemas.projections import (
@@ -167,11 +168,17 @@ class _Trail:
                 "from_key",
                 "to_key",
                 "moved_key",
+                "stated_by",
                 "file",
                 "recorded_at",
             )
             .sort("recorded_at", "event_type", "loser_key", "winner_key", "moved_key", nulls_last=True)
         )
+
+    def linked(self, subject_key: str) -> pl.DataFrame:
+        """The same student in other districts, as far as an agreement lets their history follow."""
+        links = linked(self.log, self.log.ledger_rows())
+        return links.filter(pl.col("district_id") == self.district_id, pl.col("subject_key") == subject_key)
 
     def tests(self, subjects: pl.Series) -> pl.DataFrame:
         """Every version of every test of these students; `test` is the key it is shown under.
@@ -355,6 +362,7 @@ def _student(trail: _Trail, key: str) -> Sections:
         .sort("measure", "natural_key", "known_from")
         .select(*PARTITION, "measure", "natural_key", *_KNOWN),
         "Who is one student": trail.identity(pl.Series([subject])),
+        "The same student in other districts": trail.linked(subject),
         "Other records": _records(others),
         FILES: trail.files(versions, *others),
     }

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import polars as pl
 
+from pipelines.links import record_state_ids
 from pipelines.reading import Aliases, HeldFile, KnownFile, Reader, know
 from pipelines.rules import aliases_on_record, policy_news, record_policy
 from schemas.exports import layouts
@@ -88,14 +89,14 @@ class Loader:
             VaultError: another run held the district too long.
             HomeMismatch: the log was written with another secret.
         """
-        policy = self.home.policy(district_id)
+        policy, agency = self.home.policy(district_id), self.home.agency()
         report = LoadReport(district_id)
         reader = Reader(district_id, policy, self.log, self.vault, self.secret, self.now)
         with self.vault.lease(district_id) as renew:
             ledger = self.ledger(district_id)
             aliases = read_aliases(self.home)
             report.rules = record_policy(
-                self.log, self.vault, self.secret, district_id, policy, aliases, ledger, self.now
+                self.log, self.vault, self.secret, district_id, policy, aliases, agency, ledger, self.now
             )
             landed, report.refused = discover(self.home.landing / district_id, district_id)
             files = sorted((know(each, aliases) for each in landed), key=lambda each: each.order)
@@ -130,6 +131,8 @@ class Loader:
             if report.rows:
                 ledger = self.log.ledger_rows([district_id])
             report.rows += self._retry_parked(reader, ledger, aliases, renew)
+            known = self.log.ledger_rows([district_id])
+            record_state_ids(self.log, self.vault, self.secret, district_id, agency, known, self.now)
             report.removed_files = self._remove_past(district_id, policy)
             if report.rows:
                 self.log.pack(district_id, renew)
@@ -153,7 +156,7 @@ class Loader:
         batches = {know(each, aliases).batch_id for each in landed}
         new = {batch for batch in batches if status.get(batch) != "loaded" and held.get(batch) != against}
         found = {f"{batch}:{against}": attempts.get(batch, 0) for batch in new}
-        if news := policy_news(self.log, district_id, policy, aliases, ledger):
+        if news := policy_news(self.log, district_id, policy, aliases, self.home.agency(), ledger):
             found[f"policy:{news}"] = 0
         return found | {f"{each.rule}:{hashlib.sha256(each.name.encode()).hexdigest()}": 0 for each in refused}
 

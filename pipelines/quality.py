@@ -1,5 +1,7 @@
 """Quality as rows: what Pandera and the rules found in each projection, by district and school year."""
 
+from collections.abc import Mapping, Sequence
+
 import polars as pl
 
 from schemas.contract import broken_rules, columns, table_name
@@ -58,6 +60,29 @@ def blocked(results: pl.DataFrame) -> pl.DataFrame:
         .group_by("district_id", "school_year")
         .agg(rule=pl.concat_str(["about", "rule"], separator=": ").sort().first())
         .sort("district_id", "school_year")
+    )
+
+
+def policy_results(partitions: pl.DataFrame, unread: Mapping[str, Sequence[str]]) -> pl.DataFrame:
+    """Settings on record that this release reads otherwise, by district: they warn, because what was decided stands."""
+    settings = [(district, setting) for district, each in unread.items() for setting in each]
+    named = pl.DataFrame(settings, schema={"district_id": pl.String, "setting": pl.String}, orient="row")
+    return (
+        partitions.join(named, on="district_id")
+        .select(
+            "district_id",
+            "school_year",
+            stage=pl.lit("projections"),
+            tool=pl.lit("rule"),
+            about=pl.lit("policy"),
+            school_id=pl.lit(None, pl.String),
+            rule=pl.lit("setting_on_record: ") + pl.col("setting"),
+            is_blocking=pl.lit(value=False),
+            is_passed=pl.lit(value=False),
+            rows=pl.lit(1, pl.Int64),
+            observed=pl.lit(None, pl.Float64),
+        )
+        .select(RESULT_COLUMNS)
     )
 
 

@@ -10,8 +10,10 @@ import polars as pl
 
 from pipelines.compute import Plans, Tables, compute, decide
 from pipelines.facts import PARTITION, current_facts, digests, fingerprints
+from pipelines.following import OF_OTHERS, Came, Elsewhere, both, due, with_arrivals
 from pipelines.lending import STANDS_ON, lend
-from pipelines.quality import RESULT_COLUMNS, blocked, contract_results, finding_results
+from pipelines.links import linked
+from pipelines.quality import RESULT_COLUMNS, blocked, contract_results, finding_results, policy_results
 from pipelines.rules import histories
 from schemas.contract import columns, conform, empty, table_name
 from schemas.events import ALL_YEARS
@@ -44,6 +46,7 @@ from schemas.projections import (
     TierStability,
     WindowRule,
 )
+from transforms.placement import STUDENT_WINDOW
 from transforms.policies import Span, policy_settings
 from transforms.rows import among
 from transforms.tiers import state_after
@@ -142,12 +145,15 @@ def refresh(
     ledger = log.ledger_rows(sorted(policies), as_of, by)
     news = out_of_date(projections, ledger, policies)
     report.unchanged = sorted(set(policies) - set(news["district_id"]))
-    for districts in _chunks(ledger, news["district_id"].sort().to_list()):
-        progress(", ".join(districts) if len(districts) < 4 else f"{len(districts)} districts")
-        chosen = {district: policies[district] for district in districts}
-        own_ledger = ledger.filter(pl.col("district_id").is_in(districts))
-        _Refresh(log, projections, chosen, own_ledger, plausible, report).run(school_year)
     if news.height:
+        everywhere = log.ledger_rows(None, as_of, by)
+        elsewhere = Elsewhere(projections, lenders or projections, linked(log, everywhere), everywhere)
+        for districts in _chunks(ledger, news["district_id"].sort().to_list()):
+            progress(", ".join(districts) if len(districts) < 4 else f"{len(districts)} districts")
+            chosen = {district: policies[district] for district in districts}
+            own_ledger = ledger.filter(pl.col("district_id").is_in(districts))
+            _Refresh(log, projections, chosen, own_ledger, elsewhere, plausible, report).run(school_year)
+        _follow(log, projections, policies, elsewhere, plausible, report, school_year)
         lent = lend(log, projections, lenders or projections, policies, as_of, school_year)
         report.updated = sorted({*report.updated, *lent})
     if news.height and school_year is None:
@@ -165,10 +171,12 @@ class _Refresh:
         projections: Projections,
         policies: Mapping[str, DistrictPolicy],
         ledger: pl.DataFrame,
+        elsewhere: Elsewhere,
         plausible: Plausible | None,
         report: RefreshReport,
     ) -> None:
         self.log = log
+        self.elsewhere = elsewhere
         self.projections = projections
         self.districts = sorted(policies)
         self.histories = histories(log, policies, ledger)
@@ -193,16 +201,19 @@ class _Refresh:
     ) -> pl.DataFrame:
         """Write what is stale of one school year; returns the states of all years after that. Lets go of ``facts``."""
         plans = {district: each.of_year(year) for district, each in self.histories.items()}
-        placements = self._placements_before(year)
+        came = self.elsewhere.came(self.districts, year)
+        states = with_arrivals(states, came, year, hashes)
+        placements = self._placements_before(year, came)
         tiers = digests(state_after(placements), ["district_id"], "before")
-        inputs = input_ids(hashes, plans, dict.fromkeys(TIERS_FOLLOW, tiers))
-        before = states.filter(pl.col("school_year") == year, pl.col("projection") != STANDS_ON)
+        follow = dict.fromkeys(TIERS_FOLLOW, both(tiers, came.of(came.tiers))) | {ClassGrowth: came.of(came.fall)}
+        inputs = input_ids(hashes, plans, follow)
+        before = states.filter(pl.col("school_year") == year, ~pl.col("projection").is_in(OF_OTHERS))
         changed = inputs.join(before, on=[*PARTITION, "projection", "input_id"], how="anti")
         gone = before.join(inputs, on=[*PARTITION, "projection"], how="anti")
         stale = pl.concat([changed.select(PARTITION), gone.select(PARTITION)]).unique().sort(PARTITION)
         if stale.is_empty():
             return states
-        shaped, good = self._compute(facts, plans, placements, inputs, stale)
+        shaped, good = self._compute(facts, plans, placements, came, inputs, stale)
         done, writes = [], []
         for contract in PROJECTIONS:
             touched = pl.concat(
@@ -232,6 +243,7 @@ class _Refresh:
         facts: dict[str, pl.DataFrame],
         plans: Plans,
         placements: pl.DataFrame,
+        came: Came,
         inputs: pl.DataFrame,
         stale: pl.DataFrame,
     ) -> tuple[Tables, pl.DataFrame]:
@@ -241,24 +253,53 @@ class _Refresh:
         """
         stale_plans = {district: plans[district] for district in stale["district_id"].to_list()}
         lazy = {family: among(facts.pop(family), stale, PARTITION).lazy() for family in list(facts)}
-        tables, findings = compute(lazy, stale_plans, placements)
+        tables, findings = compute(lazy, stale_plans, placements, came.tiers)
         tables[PolicySetting] = policy_settings(stale_plans, stale.select(PARTITION))
         shaped = {contract: _shaped(tables.pop(contract), contract, inputs) for contract in list(tables)}
-        checked = [finding_results(findings), *(contract_results(shaped[each], each, stale) for each in shaped)]
+        unread = {district: self.histories[district].unread for district in stale_plans}
+        found = [finding_results(findings), policy_results(stale.select(PARTITION), unread)]
+        checked = [*found, *(contract_results(shaped[each], each, stale) for each in shaped)]
         if self.plausible is not None:
             latest = {district: spans[-1].policy for district, spans in stale_plans.items()}
             checked.append(self.plausible(shaped, self.ledger, latest).select(RESULT_COLUMNS))
         quality = pl.concat(checked).join(stale, on=PARTITION, how="semi")
-        decided = decide(shaped, lazy, quality, stale_plans)
+        decided = decide(shaped, lazy, quality, stale_plans, came.fall)
         decisions = {contract: _shaped(rows, contract, inputs) for contract, rows in decided.items()}
         quality = pl.concat([quality, *(contract_results(rows, each, stale) for each, rows in decisions.items())])
         good = stale.join(blocked(quality), on=PARTITION, how="anti")
         return shaped | decisions | {QualityResult: _shaped(quality, QualityResult, inputs)}, good
 
-    def _placements_before(self, year: str) -> pl.DataFrame:
-        """``TierPlacement`` rows of the year before, of districts whose school year can be told from it."""
+    def _placements_before(self, year: str, came: Came) -> pl.DataFrame:
+        """``TierPlacement`` rows of the year before, of districts whose school year can be told from it.
+
+        What another district said of a linked student stands where this one said nothing of that window.
+        """
         years = [str(int(year) - 1)] if year.isdecimal() else []
-        return self.projections.read(TierPlacement, self.districts, years).collect()
+        own = self.projections.read(TierPlacement, self.districts, years).collect()
+        return pl.concat([own, came.before.join(own, on=STUDENT_WINDOW, how="anti")])
+
+
+def _follow(
+    log: Log,
+    projections: Projections,
+    policies: Mapping[str, DistrictPolicy],
+    elsewhere: Elsewhere,
+    plausible: Plausible | None,
+    report: RefreshReport,
+    school_year: str | None,
+) -> None:
+    """Bring up to date whoever computed with another history of a linked student than now stands (SEMANTICS 3.5).
+
+    What one window says rests on earlier windows alone, wherever they were, so this comes to an end, and the end does
+    not depend on where it began.
+    """
+    anyone = next(iter(policies.values()))
+    while behind := due(projections, elsewhere, school_year):
+        for districts in _chunks(elsewhere.ledger, behind):
+            chosen = {district: policies.get(district, anyone) for district in districts}
+            own = elsewhere.ledger.filter(pl.col("district_id").is_in(districts))
+            _Refresh(log, projections, chosen, own, elsewhere, plausible, report).run(school_year)
+    report.updated = sorted(set(report.updated))
 
 
 def _by_year(facts: dict[str, pl.DataFrame]) -> dict[str, tuple[pl.DataFrame, dict[tuple[object, ...], pl.DataFrame]]]:

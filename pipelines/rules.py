@@ -9,13 +9,15 @@ import polars as pl
 
 from pipelines.statements import Statement, record
 from schemas.events import ALL_YEARS
-from schemas.policy import DistrictPolicy, UnreadablePolicy
+from schemas.policy import DistrictPolicy, HomePolicy, UnreadablePolicy
 from transforms.policies import NO_CALENDAR, History, closed_differs, history, last_closed
 from transforms.versions import standing
 from warehouse.log import POLICY, Log, exports, loaded
 from warehouse.vault import Vault
 
 ALIAS = "LayoutAliasAdded"
+LINKS = ("DistrictLinksSet", "")
+"""The one such fact of a district, and what tells it from others of its kind."""
 NO_ALIASES = "{}"
 """Document of a layout whose columns no longer have headers of their own here."""
 Aliases = Mapping[str, Mapping[str, Sequence[str]]]
@@ -54,6 +56,7 @@ def record_policy(
     district_id: str,
     policy: DistrictPolicy,
     aliases: Aliases,
+    agency: HomePolicy,
     ledger: pl.DataFrame,
     now: Callable[[], datetime],
 ) -> int:
@@ -67,7 +70,7 @@ def record_policy(
     """
     current = _current(log, [district_id], ledger)
     before = history(current)
-    changed = _changed(current, before, policy, aliases)
+    changed = _changed(current, before, policy, aliases, agency)
     touched = None
     if before is not None:
         touched = _touched(district_id, before, policy, changed, ledger, now().astimezone(policy.zone).date())
@@ -97,25 +100,25 @@ def aliases_on_record(log: Log, district_id: str, layout: str, ledger: pl.DataFr
 
 
 def policy_news(
-    log: Log, district_id: str, policy: DistrictPolicy, aliases: Aliases, ledger: pl.DataFrame
+    log: Log, district_id: str, policy: DistrictPolicy, aliases: Aliases, agency: HomePolicy, ledger: pl.DataFrame
 ) -> str | None:
     """A name for what the policy and alias files say and the log does not.
 
     None where it says nothing new, or where no policy is on record yet: the first is set with the first file.
     """
     current = _current(log, [district_id], ledger)
-    changed = _changed(current, history(current), policy, aliases)
+    changed = _changed(current, history(current), policy, aliases, agency)
     if current.is_empty() or not changed:
         return None
     return hashlib.sha256(repr(sorted(changed.items())).encode()).hexdigest()
 
 
 def _changed(
-    current: pl.DataFrame, before: History | None, policy: DistrictPolicy, aliases: Aliases
+    current: pl.DataFrame, before: History | None, policy: DistrictPolicy, aliases: Aliases, agency: HomePolicy
 ) -> dict[tuple[str, str], str]:
     """What the files say that the log does not: document by event type and first day, school year or layout."""
     told = {
-        (kind, valid_from.isoformat() if valid_from else year or layout): document
+        (kind, valid_from.isoformat() if valid_from else year or layout or ""): document
         for kind, valid_from, year, layout, document in current.select(
             "event_type", "valid_from", "calendar_year", "aliased_layout", "document"
         ).rows()
@@ -125,6 +128,8 @@ def _changed(
     said |= {("CalendarSet", year): document for year, document in policy.calendars.items()}
     said |= {key: NO_ALIASES for key in told if key[0] == ALIAS}
     said |= {(ALIAS, layout): json.dumps(named, sort_keys=True) for layout, named in aliases.items() if named}
+    if agency.cross_district_links or LINKS in told:
+        said[LINKS] = agency.document
     return {key: document for key, document in said.items() if told.get(key) != document}
 
 
@@ -187,5 +192,5 @@ def _rows(changed: Mapping[tuple[str, str], str], policy: DistrictPolicy, *, is_
         calendar_year=pl.when(kind == "CalendarSet").then(about),
         aliased_layout=pl.when(kind == ALIAS).then(about),
         document=pl.Series(list(changed.values())),
-        is_retroactive=pl.when(kind != ALIAS).then(pl.lit(is_retroactive)),
+        is_retroactive=pl.when(kind.is_in(["PolicySet", "CalendarSet"])).then(pl.lit(is_retroactive)),
     )

@@ -113,10 +113,10 @@ def _stale(
     """Why what is shown may not be what the files say; nothing where it is."""
     found = [f"{len(waiting)} files in the landing folder are not loaded yet"] if waiting else []
     try:
-        policy = home.policy(district_id)
+        policy, agency = home.policy(district_id), home.agency()
     except UnreadablePolicy as error:
         return [*found, str(error)]
-    if policy_news(Log(home), district_id, policy, aliases, ledger):
+    if policy_news(Log(home), district_id, policy, aliases, agency, ledger):
         found.append("the policy or alias files say what is not on record yet")
     if out_of_date(projections, ledger, [district_id]).height:
         found.append("the projections are older than the ledger, the policy or the rules")

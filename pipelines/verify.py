@@ -1,5 +1,6 @@
 """The log against its hashes, the ledger against its sums and its files, the projections against a rebuild."""
 
+import stat
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -44,14 +45,18 @@ def verify_home(
     districts: Sequence[str],
     say: Callable[[str], None] = lambda _: None,
     plausible: Plausible | None = None,
+    *,
+    rebuild: bool = True,
 ) -> list[dict[str, Any]]:
-    """Recompute whatever can be recomputed, district by district, and say what does not agree.
+    """Recompute what the log, the ledger and the archive say of themselves, and say what does not agree.
 
     Args:
         home: The home. Only a temporary folder is written in it.
         districts: Which districts.
         say: Told what is under way.
         plausible: What a run asks of new projections beside their contracts; the rebuild asks the same.
+        rebuild: Whether every projection is computed anew from the log and compared row by row; else it is only asked
+            whether they are as new as the log, the policy and the rules.
 
     Returns:
         `district_id`, `rule`, `is_passed` and `told`: numbers, file names and tables, never a cell.
@@ -67,7 +72,8 @@ def verify_home(
             results[district] += _log(home, log, district, own, say)
             say(f"{district}: ledger and files")
             results[district] += [_balances(own), _counted(log, district, own), _archived(home, log, district, own)]
-    for district, verdict in _rebuilt(home, log, ledger, districts, plausible, say):
+        results[district].append(_permissions(home))
+    for district, verdict in _projections(home, log, ledger, districts, plausible, say, rebuild=rebuild):
         results[district].append(verdict)
     return [
         {"district_id": district, "rule": each.rule, "is_passed": each.is_passed, "told": each.told}
@@ -90,7 +96,7 @@ def _log(home: Home, log: Log, district: str, ledger: pl.DataFrame, say: Callabl
     written = [pl.DataFrame(schema={"batch_id": pl.String, "attempt": pl.Int64, "events": pl.UInt32})]
     for family in FAMILIES:
         say(f"{district}: {family}")
-        events = log.events(family, [district], readings).collect()
+        events = log.stored_events(family, [district], readings).collect()
         if events.is_empty():
             continue
         sighted = log.sighted(family, [district], readings).select(CONTENT).unique().collect()
@@ -238,18 +244,29 @@ def _archived(home: Home, log: Log, district: str, ledger: pl.DataFrame) -> Verd
     return Verdict("archive", not told, "; ".join(told) or good)
 
 
+def _permissions(home: Home) -> Verdict:
+    """Names, notes and the files as they came are closed to others."""
+    closed = [home.vault, *home.vault.glob("*"), home.notes, home.archive]
+    open_to_others = [path for path in closed if path.exists() and stat.S_IMODE(path.stat().st_mode) & 0o077]
+    names = sorted(path.relative_to(home.root).as_posix() for path in open_to_others)
+    told = f"others can read {_listed(names)}. Run chmod go-rwx on it"
+    return Verdict("permissions", not names, told if names else "vault, notes and archive are closed to others")
+
+
 # The projections
 
 
-def _rebuilt(
+def _projections(
     home: Home,
     log: Log,
     ledger: pl.DataFrame,
     districts: Sequence[str],
     plausible: Plausible | None,
     say: Callable[[str], None],
+    *,
+    rebuild: bool,
 ) -> Iterator[tuple[str, Verdict]]:
-    """Compute everything again beside the projections and compare, table by table."""
+    """Whether they are up to date; where asked, all computed again beside them and compared, table by table."""
     policies: dict[str, DistrictPolicy] = {}
     for district in districts:
         try:
@@ -262,6 +279,10 @@ def _rebuilt(
         told = "they are older than the ledger, the policy or the rules: `tierline run`, then verify again"
         yield district, Verdict("projections", False, told)
     fresh = {district: policy for district, policy in policies.items() if district not in stale}
+    if not rebuild:
+        told = "they are as new as the ledger, the policy and the rules; --rebuild computes them again"
+        yield from ((district, Verdict("projections", True, told)) for district in fresh)
+        return
     if not fresh:
         return
     say("projections, computed again")

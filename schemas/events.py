@@ -6,7 +6,11 @@ import polars as pl
 
 from schemas.contract import Contract, columns, field
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+"""Of the payload columns: raised when one comes to mean something else; ``schemas.upcasts`` reads what is older."""
+UNHASHED = frozenset({"stated_by"})
+"""Payload columns that later versions added to facts which earlier ones stated: in no hash, or the same fact would be
+another one after an upgrade."""
 ALL_YEARS = "all"
 """The school year of facts that every year reads: merges, policy, calendars (SEMANTICS 2.4)."""
 
@@ -185,9 +189,10 @@ class ContextEvent(Event):
 
 
 class IdentityEvent(Event):
-    """`StudentMerged`, `StudentMergeReversed`, `StudentSplit`: who is one student. School year is `all`.
+    """`StudentMerged`, `StudentMergeReversed`, `StudentSplit`, `StudentIdentified`. School year is `all`.
 
-    One row per version of a pair of subject keys that are one student, or of a fact that is another student's.
+    One row per version of a pair of subject keys that are one student, of a fact that is another student's, or of
+    the state id of a student.
     """
 
     loser_key: pl.String = field("Key that is no longer shown; null for a split.")
@@ -196,6 +201,10 @@ class IdentityEvent(Event):
     moved_key: pl.String = field("Natural key of a fact that is another student's; null for a merge.")
     from_key: pl.String = field("Key the fact was shown under when it was moved.")
     to_key: pl.String = field("Key of the student whose fact it is, in all its versions.")
+    state_id_hash: pl.String = field(
+        "Keyed hash of the student's one state id, where the home links districts; null where it is no longer known."
+    )
+    stated_by: pl.String = field("roster or person: whose word it is.")
 
 
 class LogEvent(Event):
@@ -213,10 +222,10 @@ class LogEvent(Event):
 
 
 class RuleEvent(Event):
-    """`PolicySet`, `CalendarSet`, `LayoutAliasAdded`: what people decided.
+    """`PolicySet`, `CalendarSet`, `LayoutAliasAdded`, `DistrictLinksSet`: what people decided.
 
-    One row per version of a district's policy from a day on, of a year's calendar, or of the headers that a layout's
-    columns have here.
+    One row per version of a district's policy from a day on, of a year's calendar, of the headers that a layout's
+    columns have here, or of the agreement by which history follows a student from and to other districts.
     """
 
     valid_from: pl.Date = field("First day the policy is for; null for a calendar.")
@@ -247,7 +256,7 @@ ENVELOPE: tuple[str, ...] = tuple(columns(Event))
 PAYLOADS: dict[str, tuple[str, ...]] = {
     family: tuple(name for name in columns(contract) if name not in ENVELOPE) for family, contract in FAMILIES.items()
 }
-"""Payload columns of each family, in the order in which they are hashed."""
+"""Payload columns of each family, in the order in which they are hashed; those of ``UNHASHED`` are not."""
 
 
 class Sighting(Contract):
@@ -383,11 +392,13 @@ EVENT_TYPES: dict[str, EventType] = {
     "StudentMerged": EventType("identity", "merged", _PAIR),
     "StudentMergeReversed": EventType("identity", "merged", _PAIR),
     "StudentSplit": EventType("identity", "split", (Key(("moved_key",)),)),
+    "StudentIdentified": EventType("identity", "state_id", (Key(("subject_key",)),)),
     "EventRetracted": EventType("log", "retracted", _TARGET),
     "EventRestored": EventType("log", "retracted", _TARGET),
     "PolicySet": EventType("rules", "policy", (Key(("valid_from",)),)),
     "CalendarSet": EventType("rules", "calendar", (Key(("calendar_year",)),)),
     "LayoutAliasAdded": EventType("rules", "layout_alias", (Key(("aliased_layout",)),)),
+    "DistrictLinksSet": EventType("rules", "district_links", (Key(()),)),
 }
 """Event types a layout may state; corrections and withdrawals are later versions of `ScreenerScored`."""
 

@@ -165,7 +165,7 @@ def test_a_file_nobody_knows_ends_with_three_and_shows_no_cell(tmp_path: Path):
 
 
 def test_verify_passes_on_a_good_home_and_blocks_on_another(lived: Lived, tampered: Home):
-    code, out, _ = tierline("verify", "--home", lived.home.root, "--json")
+    code, out, _ = tierline("verify", "--rebuild", "--home", lived.home.root, "--json")
     assert code == DONE
     assert all(each["is_passed"] for each in json.loads(out))
     next(path for path in tampered.archive.rglob("*") if path.is_file()).unlink()

@@ -18,7 +18,16 @@ from warehouse.home import Home, HomeError
 from warehouse.log import Log, exports, loaded
 from warehouse.projections import Projections
 
-RULES = ("event_hashes", "sightings", "events_counted", "ledger_balance", "lines_listed", "archive", "projections")
+RULES = (
+    "event_hashes",
+    "sightings",
+    "events_counted",
+    "ledger_balance",
+    "lines_listed",
+    "archive",
+    "permissions",
+    "projections",
+)
 
 
 def rewrite(table: Table, change: Callable[[pl.DataFrame], pl.DataFrame]) -> None:
@@ -127,6 +136,22 @@ def test_an_altered_projection_differs_from_the_rebuild(tampered: Home, lived: L
     }
 
 
+def test_only_a_rebuild_finds_what_was_altered_in_the_projections(tampered: Home, lived: Lived):
+    rewrite(Projections(tampered.projections).tables[NeedLevel], lambda rows: rows[1:])
+    results = verify_home(tampered, [lived.district], rebuild=False)
+    assert [each["rule"] for each in results] == list(RULES)
+    assert all(each["is_passed"] for each in results), results
+    assert results[-1]["told"].endswith("--rebuild computes them again")
+
+
+def test_what_others_can_read_is_named(tampered: Home, lived: Lived):
+    (tampered.vault / "vault.sqlite").chmod(0o640)
+    tampered.notes.chmod(0o750)
+    results = verify_home(tampered, [lived.district], rebuild=False)
+    told = {each["rule"]: each["told"] for each in results if not each["is_passed"]}
+    assert told == {"permissions": "others can read notes, vault/vault.sqlite. Run chmod go-rwx on it"}
+
+
 def test_projections_behind_the_log_are_not_compared(tampered: Home, lived: Lived, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("pipelines.refresh.RULES_VERSION", "another")
     told = failed(tampered, lived.district)
@@ -155,7 +180,7 @@ def test_a_home_that_never_ran_has_nothing_to_disagree(tmp_path: Path):
     home = Home(tmp_path).make()
     (home.landing / "d1").mkdir()
     (home.policies / "d1.toml").write_text('time_zone = "America/Denver"\n')
-    assert all(each["rule"] == "projections" for each in verify_home(home, ["d1"]))
+    assert {each["rule"] for each in verify_home(home, ["d1"])} <= {"permissions", "projections"}
 
 
 def test_ordinals_are_found_again_without_their_file(lived: Lived):

@@ -173,7 +173,7 @@ def merged_events(pairs: pl.DataFrame, seen: pl.DataFrame, stamp: Stamp) -> tupl
     rows = merges.select(
         **{**blank, "loser_key": pl.col("loser_key"), "winner_key": pl.col("winner_key")},
         slot=pl.lit(0, pl.Int32),
-    ).with_columns(event_type=pl.lit("StudentMerged"), school_year=pl.lit(ALL_YEARS))
+    ).with_columns(event_type=pl.lit("StudentMerged"), school_year=pl.lit(ALL_YEARS), stated_by=pl.lit("roster"))
     read = FileFacts({"identity": rows}, pl.DataFrame(), 0, pl.DataFrame())
     named = name_facts(read, stamp).get("identity")
     if named is None:

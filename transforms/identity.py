@@ -1,5 +1,6 @@
 """Who is one student: subject keys linked by merges, facts that are another's by splits (METHOD 5.3)."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -87,6 +88,40 @@ def winners(merges: pl.DataFrame) -> pl.DataFrame:
         .with_columns(shown_key=pl.col("subject_key").min().over("component"))
         .filter(pl.col("shown_key") != pl.col("subject_key"))
         .select("district_id", "subject_key", "shown_key")
+    )
+
+
+def state_ids(ids: pl.DataFrame, types: Sequence[str]) -> pl.DataFrame:
+    """The one state id of each student: `subject_key`, `id`. Who has several, or shares one, has none here.
+
+    Args:
+        ids: Rostered ids of one district: `id_type`, `id`, `subject_key`.
+        types: Id types that are the state's.
+    """
+    known = ids.filter(pl.col("id_type").is_in(types)).select("subject_key", pl.col("id").str.strip_chars()).unique()
+    return known.filter(~pl.col("id").is_duplicated() & ~pl.col("subject_key").is_duplicated())
+
+
+def links(ids: pl.DataFrame) -> pl.DataFrame:
+    """Students of two districts who have one state id, in both directions: one row per student and other district.
+
+    An id that two students of a district have, or a student who has two, links nobody: it is not known who is meant.
+
+    Args:
+        ids: `district_id`, `subject_key` as shown, `state_id_hash`, of the districts that agreed.
+
+    Returns:
+        `district_id`, `subject_key`, `other_district`, `other_key`.
+    """
+    known = ids.drop_nulls().unique()
+    by_id, by_student = ["district_id", "state_id_hash"], ["district_id", "subject_key"]
+    sure = known.filter(~pl.struct(by_id).is_duplicated() & ~pl.struct(by_student).is_duplicated())
+    other = sure.rename({"district_id": "other_district", "subject_key": "other_key"})
+    return (
+        sure.join(other, on="state_id_hash")
+        .filter(pl.col("district_id") != pl.col("other_district"))
+        .select(*by_student, "other_district", "other_key")
+        .sort(pl.all())
     )
 
 

@@ -9,7 +9,7 @@ from itertools import pairwise
 import polars as pl
 
 from schemas.contract import columns
-from schemas.policy import DEFAULT_WINDOW_ENDS, DistrictPolicy, Window
+from schemas.policy import DEFAULT_WINDOW_ENDS, DistrictPolicy, Window, policy_on_record
 from schemas.projections import SEASONS, PolicySetting
 
 _SETTING = ("district_id", "school_year", "setting", "from_on")
@@ -33,6 +33,8 @@ class History:
 
     policies: Sequence[tuple[date, DistrictPolicy]]
     calendars: Mapping[str, str] = field(default_factory=dict)
+    unread: Sequence[str] = ()
+    """Settings on record that this release reads otherwise, and the day each was for."""
 
     @property
     def latest(self) -> DistrictPolicy:
@@ -77,15 +79,12 @@ def policy_settings(plans: Mapping[str, Sequence[Span]], years: pl.DataFrame) ->
 
 def history(rules: pl.DataFrame) -> History | None:
     """The history that one district's current `rules` facts tell; None before the first policy."""
-    policies = [
-        (
-            row["valid_from"],
-            DistrictPolicy.model_validate_json(row["document"]).model_copy(update={"valid_from": row["valid_from"]}),
-        )
-        for row in rules.filter(pl.col("event_type") == "PolicySet").sort("valid_from").to_dicts()
-    ]
+    recorded = rules.filter(pl.col("event_type") == "PolicySet").sort("valid_from").select("valid_from", "document")
+    read = [(day, *policy_on_record(document)) for day, document in recorded.rows()]
+    policies = [(day, policy.model_copy(update={"valid_from": day})) for day, policy, _ in read]
+    unread = [f"{setting} of {day.isoformat()}" for day, _, settings in read for setting in settings]
     calendars = rules.filter(pl.col("event_type") == "CalendarSet").select("calendar_year", "document").rows()
-    return History(policies, dict(calendars)) if policies else None
+    return History(policies, dict(calendars), unread) if policies else None
 
 
 def last_closed(policy: DistrictPolicy, school_years: Sequence[str], today: date) -> date | None:

@@ -12,7 +12,9 @@ TOLERANCE = 1e-9
 """A probability this near to a threshold is on it."""
 
 
-def tier_states(inputs: pl.DataFrame, before: pl.DataFrame | None = None) -> pl.DataFrame:
+def tier_states(
+    inputs: pl.DataFrame, before: pl.DataFrame | None = None, elsewhere: pl.DataFrame | None = None
+) -> pl.DataFrame:
     """Recommend a tier in each window of a year, in order, from what the window says and the tier before.
 
     A window starts from the team's latest decision before its reference date if that is not older than the last
@@ -24,6 +26,8 @@ def tier_states(inputs: pl.DataFrame, before: pl.DataFrame | None = None) -> pl.
     Args:
         inputs: ``placement_inputs`` of any school years, each window of a year by whatever policy it has.
         before: ``TierPlacement`` rows of the school years before these; of each student the last window counts.
+        elsewhere: ``TierPlacement`` rows of these years that another district made of the student; they count for the
+            windows after theirs, where the student has no row here.
 
     Returns:
         ``TierPlacement`` rows without ``input_id``, one for each row of ``inputs``.
@@ -36,7 +40,9 @@ def tier_states(inputs: pl.DataFrame, before: pl.DataFrame | None = None) -> pl.
         rows = inputs.filter(pl.col("benchmark_window") == season)
         told = _recommended(_started(rows.join(state, on=STUDENT_YEAR, how="left")))
         made.append(told)
-        state = pl.concat([_state(told), state.join(told, on=STUDENT_YEAR, how="anti")])
+        came = _left_by(elsewhere, season).join(told, on=STUDENT_YEAR, how="anti")
+        new = pl.concat([_state(told), came])
+        state = pl.concat([new, state.join(new, on=STUDENT_YEAR, how="anti")])
     return pl.concat(made).select(
         pl.col(name).cast(dtype) for name, dtype in columns(TierPlacement).items() if name != "input_id"
     )
@@ -51,6 +57,16 @@ def state_after(before: pl.DataFrame | None) -> pl.DataFrame:
         rows.sort(season_rank(), descending=True)
         .unique(STUDENT_YEAR, keep="first", maintain_order=True)
         .with_columns(school_year=following, last_on="reference_on", state_tier=pl.coalesce("tier", "tier_before"))
+    )
+
+
+def _left_by(elsewhere: pl.DataFrame | None, season: str) -> pl.DataFrame:
+    """What another district's window leaves to the next: one row per student."""
+    rows = pl.DataFrame(schema=columns(TierPlacement)) if elsewhere is None else elsewhere
+    return _state(
+        rows.filter(pl.col("benchmark_window") == season).with_columns(
+            last_on="reference_on", state_tier=pl.coalesce("tier", "tier_before")
+        )
     )
 
 

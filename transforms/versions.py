@@ -7,7 +7,7 @@ import polars as pl
 import polars_hash  # noqa: F401 registers the hash namespace of expressions
 
 from schemas.contract import columns
-from schemas.events import EVENT_TYPES, FAMILIES, PAYLOADS, Key
+from schemas.events import EVENT_TYPES, FAMILIES, PAYLOADS, UNHASHED, Key
 from transforms.rows import in_order, is_among
 
 CONTENT_ENVELOPE = ("school_id", "occurred_on")
@@ -60,7 +60,7 @@ def _named(names: Sequence[str], schema: dict[str, pl.DataType]) -> pl.Expr:
 def content_text(family: str, leave_out: Sequence[str] = ()) -> pl.Expr:
     """What a fact says, as one text: hashed columns in the contract's order, nulls left out."""
     schema = columns(FAMILIES[family])
-    return _named([n for n in (*CONTENT_ENVELOPE, *PAYLOADS[family]) if n not in leave_out], schema)
+    return _named([n for n in (*CONTENT_ENVELOPE, *PAYLOADS[family]) if n not in UNHASHED.union(leave_out)], schema)
 
 
 def stated(facts: pl.DataFrame, family: str, leave_out: Sequence[str] = ()) -> pl.Expr:

@@ -8,7 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # contracts take a second to import; the help and the completion of names need none
-    from schemas.policy import DistrictPolicy
+    from schemas.policy import DistrictPolicy, HomePolicy
+
+OF_NO_DISTRICT = ("home", "state")
+"""Policies that are no district's."""
 
 
 class HomeError(Exception):
@@ -66,7 +69,7 @@ class Home:
 
     @property
     def policies(self) -> Path:
-        """`<district>.toml`, `state.toml` for what the state publishes, and `aliases/<layout>.toml`."""
+        """`<district>.toml`, `home.toml` for all of them, `state.toml` for what the state publishes, `aliases/`."""
         return self.root / "policy"
 
     def make(self) -> "Home":
@@ -119,7 +122,7 @@ class Home:
         """District ids: folders below landing, and policies."""
         folders = [p.name for p in self.landing.iterdir() if p.is_dir()] if self.landing.exists() else []
         policies = [p.stem for p in self.policies.glob("*.toml")] if self.policies.exists() else []
-        policies = [name for name in policies if name != "state"]  # what the state publishes; no district's
+        policies = [name for name in policies if name not in OF_NO_DISTRICT]
         return sorted({name for name in (*folders, *policies) if not name.startswith(".")})
 
     def policy(self, district_id: str) -> "DistrictPolicy":
@@ -137,6 +140,16 @@ class Home:
                 ' time_zone = "America/Denver", so that the days of tests are the days of the school.'
             )
         return read_policy(path)
+
+    def agency(self) -> "HomePolicy":
+        """What the agency decided for the home as a whole.
+
+        Raises:
+            UnreadablePolicy: it cannot be used.
+        """
+        from schemas.policy import read_home_policy
+
+        return read_home_policy(self.policies / "home.toml")
 
 
 def fingerprint(secret: bytes) -> str:

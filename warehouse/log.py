@@ -10,6 +10,7 @@ import polars as pl
 from schemas.contract import columns
 from schemas.events import ALL_YEARS, FAMILIES, ExtractGap, ExtractScope, Note, ParkedRow, Sighting
 from schemas.projections import IngestLedger, RejectedRow
+from schemas.upcasts import upcast
 from warehouse.delta import Table
 from warehouse.home import Home
 
@@ -79,7 +80,16 @@ class Log:
     def events(
         self, family: str, districts: Sequence[str], loaded: pl.DataFrame, years: Sequence[str] | None = None
     ) -> pl.LazyFrame:
-        """Every version of every fact of a family in loaded batches; years named, and what every year reads."""
+        """Every version of every fact of a family in loaded batches; years named, and what every year reads.
+
+        What an older version wrote is said in the words of this one.
+        """
+        return upcast(self.stored_events(family, districts, loaded, years), family)
+
+    def stored_events(
+        self, family: str, districts: Sequence[str], loaded: pl.DataFrame, years: Sequence[str] | None = None
+    ) -> pl.LazyFrame:
+        """The same as they were written: what their hashes are of."""
         named = {"school_year": [*years, ALL_YEARS]} if years is not None else {}
         return (
             self.families[family]

@@ -240,8 +240,15 @@ def simulate_command(
 
 
 @app.command()
-def verify(home: HomeOption = DEFAULT_HOME, district: DistrictOption = None, as_json: JsonOption = False) -> None:
-    """The log against its hashes, the ledger against the files, the projections against a rebuild."""
+def verify(
+    home: HomeOption = DEFAULT_HOME,
+    district: DistrictOption = None,
+    rebuild: Annotated[
+        bool, typer.Option("--rebuild", help="Compute every projection anew from the log and compare row by row.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """The log against its hashes, the ledger against the files, permissions; with --rebuild the projections too."""
     place = Home(home)
     districts = districts_of(place, district)
 
@@ -249,7 +256,7 @@ def verify(home: HomeOption = DEFAULT_HOME, district: DistrictOption = None, as_
     from pipelines.verify import verify_home
 
     with progress(quiet=as_json) as say:
-        results = verify_home(place, districts, say, plausible)
+        results = verify_home(place, districts, say, plausible, rebuild=rebuild)
     if as_json:
         print_json(results)
     else:

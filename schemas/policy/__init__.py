@@ -1,8 +1,8 @@
 """The numbers educators own, dated and sourced: windows, cuts, thresholds, and the words that mark math classes.
 
 Everything public is imported from here. `model` is what all parts share, `cuts` who is below what, `rules` the
-thresholds, `district` all of it together as one district's policy, `state` what a state publishes, `reading` a policy
-file and what is wrong with it.
+thresholds, `district` all of it together as one district's policy, `home` what the agency decided for all of
+them, `state` what a state publishes, `reading` a policy file and what is wrong with it.
 """
 
 from schemas.policy.cuts import (
@@ -24,8 +24,15 @@ from schemas.policy.district import (
     DistrictPolicy,
     Window,
 )
+from schemas.policy.home import NO_LINKS, HomePolicy
 from schemas.policy.model import GRADES
-from schemas.policy.reading import UnreadablePolicy, read_policy, read_state_policy
+from schemas.policy.reading import (
+    UnreadablePolicy,
+    policy_on_record,
+    read_home_policy,
+    read_policy,
+    read_state_policy,
+)
 from schemas.policy.rules import (
     ACCURACY_RUBRICS,
     AccuracyRule,
@@ -50,6 +57,7 @@ __all__ = [
     "DEFAULT_WINDOW_ENDS",
     "FROZEN_AFTER_DAYS",
     "GRADES",
+    "NO_LINKS",
     "PROFILES",
     "RAPID_GUESSING_PERCENT",
     "SECTION_VOCABULARY",
@@ -61,6 +69,7 @@ __all__ = [
     "Expectation",
     "FormFamily",
     "GrowthNorm",
+    "HomePolicy",
     "PinnedCut",
     "QualityRule",
     "ResponseRule",
@@ -71,6 +80,8 @@ __all__ = [
     "TierRule",
     "UnreadablePolicy",
     "Window",
+    "policy_on_record",
+    "read_home_policy",
     "read_policy",
     "read_state_policy",
 ]

@@ -6,6 +6,8 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from schemas.projections import SEASONS
 
+ON_RECORD = {"is_on_record": True}
+"""Context in which a policy is read that was decided before: settings are not held against one another."""
 Season = Literal["fall", "winter", "spring"]
 Scale = Literal["score", "rasch"]
 GRADES = ("PK", "K", *map(str, range(1, 13)))

@@ -1,10 +1,11 @@
 """A policy file to a policy, or to words that say which setting is wrong and what to do about it."""
 
+import json
 import tomllib
 from collections.abc import Iterator, Sequence
 from difflib import get_close_matches
 from pathlib import Path
-from typing import TypeVar, get_args
+from typing import Any, TypeVar, get_args
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
@@ -12,7 +13,8 @@ from pydantic_core import ErrorDetails
 from schemas.exports import measures
 from schemas.policy.cuts import ANY_MEASURE, CUT_NAMES, DEFAULT_CUTS, CutRule
 from schemas.policy.district import DistrictPolicy
-from schemas.policy.model import GRADES
+from schemas.policy.home import HomePolicy
+from schemas.policy.model import GRADES, ON_RECORD
 from schemas.policy.state import PROFILES, StatePolicy, StateProfile
 from schemas.projections import SEASONS
 
@@ -36,6 +38,47 @@ def read_policy(path: Path) -> DistrictPolicy:
     return policy
 
 
+def policy_on_record(document: str) -> tuple[DistrictPolicy, list[str]]:
+    """A policy that was recorded, by whatever release, and the settings that this one reads otherwise.
+
+    What was decided is not refused afterwards. Settings that contradict one another by today's rules stand as they
+    were decided. One that today's rules do not know, or whose value they refuse, takes its default, and so does a
+    rule of a list: it is left out. Each is named, for people to decide it anew.
+
+    Raises:
+        UnreadablePolicy: it is no policy at all.
+    """
+    try:
+        return DistrictPolicy.model_validate_json(document), []
+    except ValidationError as error:
+        faults = [".".join(map(str, each["loc"])) or "policy" for each in error.errors(include_input=False)]
+    said = json.loads(document)
+    while True:
+        try:
+            return DistrictPolicy.model_validate_json(json.dumps(said), context=ON_RECORD), faults
+        except ValidationError as error:
+            refused = error.errors(include_input=False)[0]
+        if not _left_out(said, refused):
+            raise UnreadablePolicy("a policy on record is none that this release can read; use the release before")
+
+
+def _left_out(said: Any, refused: ErrorDetails) -> bool:
+    """Take the setting that was refused out of the document; False where nothing is left to take."""
+    place = list(refused["loc"])
+    if refused["type"] == "missing":
+        place = place[:-1]
+    whole = next((number for number, part in enumerate(place) if isinstance(part, int)), len(place) - 1)
+    if not place:
+        return False
+    for part in place[:whole]:
+        said = said[part]
+    try:
+        del said[place[whole]]
+    except (KeyError, IndexError, TypeError):
+        return False
+    return True
+
+
 def read_state_policy(path: Path, profile: StateProfile) -> StatePolicy:
     """What the state publishes: the profile, with what the file says otherwise; the profile alone without a file.
 
@@ -49,6 +92,15 @@ def read_state_policy(path: Path, profile: StateProfile) -> StatePolicy:
         raise UnreadablePolicy(f"{path.name}: it is for profile {said.profile}. Publish with --profile {said.profile}.")
     own = {name: getattr(said, name) for name in said.model_fields_set}
     return PROFILES[profile].model_copy(update=own)
+
+
+def read_home_policy(path: Path) -> HomePolicy:
+    """What the agency decided for its home; the defaults without a file.
+
+    Raises:
+        UnreadablePolicy: the file cannot be used, or links districts without naming the agreement.
+    """
+    return _read(path, HomePolicy) if path.exists() else HomePolicy()
 
 
 def _read(path: Path, model: type[Model]) -> Model:
