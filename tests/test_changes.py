@@ -14,7 +14,7 @@ from pipelines.corrections import merge, retract
 from pipelines.refresh import READS, TIERS_FOLLOW, refresh
 from schemas.contract import table_name
 from tests.homes import POLICY, Place, map_file, map_row, read_tables, users_file
-from tests.test_equality import ENROLMENTS, same
+from tests.test_equality import ENROLMENTS, assert_same
 from warehouse.projections import Projections
 
 STUDENTS = "ABCDEFGH"
@@ -204,7 +204,7 @@ def test_a_change_reaches_the_rows_that_rest_on_it_and_writes_no_other_file(plac
         assert set(differing["subject_key"]) <= keys, table
         assert set(differing["school_year"]) <= years
     assert any(differs(was[table], now[table]).height for table in ABOUT_STUDENTS)
-    same(now, brought_up(place, Projections(str(tmp_path / "anew"))))
+    assert_same(now, brought_up(place, Projections(str(tmp_path / "anew"))))
 
 
 def differs(was: pl.DataFrame, now: pl.DataFrame) -> pl.DataFrame:
@@ -248,4 +248,4 @@ def test_enrolments_and_withdrawals_mean_the_same_in_whatever_order_their_export
         tables.append(place.tables())
     tests = tables[0]["screening_result"]
     assert tests["subject_key"].n_unique() == len(STUDENTS) - 1, "H was withdrawn, C came back"
-    same(*tables)
+    assert_same(*tables)

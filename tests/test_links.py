@@ -12,7 +12,7 @@ from pipelines.refresh import refresh
 from pipelines.verify import verify_home
 from schemas.policy import UnreadablePolicy
 from tests.homes import Place, map_file, map_row, read_tables, users_file
-from tests.test_equality import ENROLMENTS, same
+from tests.test_equality import ENROLMENTS, assert_same
 from transforms.identity import links, state_ids
 from warehouse.projections import Projections
 
@@ -158,7 +158,7 @@ def test_one_by_one_together_and_anew_give_the_same(places: dict[str, Place], tm
     home = places["d1"].home
     anew = Projections(str(tmp_path / "anew"))
     refresh(places["d1"].log, anew, {each: home.policy(each) for each in DISTRICTS})
-    same(one_by_one, read_tables(anew))
+    assert_same(one_by_one, read_tables(anew))
     (home.vault / "secret").write_text(places["d1"].sources().secret.hex())
     (home.vault / "secret").chmod(0o600)
     for districts in (DISTRICTS, ("d1",), ("d2",)):
@@ -181,12 +181,12 @@ def test_turned_off_again_all_is_as_it_was_and_a_past_day_keeps_its_links(places
     moment = places["d1"].clock.now
     during = brought_up(places)
     agree(places, "cross_district_links = false\n")
-    same(before, brought_up(places))
+    assert_same(before, brought_up(places))
     home, past = places["d1"].home, Projections(str(tmp_path / "past"))
     refresh(places["d1"].log, past, {each: home.policy(each) for each in DISTRICTS}, as_of=moment)
-    same(during, read_tables(past))
+    assert_same(during, read_tables(past))
     agree(places)
-    same(during, brought_up(places))
+    assert_same(during, brought_up(places))
 
 
 @pytest.mark.slow

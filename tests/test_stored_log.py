@@ -16,7 +16,7 @@ from schemas.events import FAMILIES, SCHEMA_VERSION, UNHASHED
 from schemas.policy import UnreadablePolicy, policy_on_record
 from schemas.upcasts import UPCASTS, upcast
 from tests.homes import POLICY, Clock, Place, map_file, map_row, users_file
-from tests.test_equality import ENROLMENTS, same
+from tests.test_equality import ENROLMENTS, assert_same
 from transforms.policies import history
 from warehouse.log import loaded
 
@@ -103,7 +103,7 @@ def test_keys_hashes_and_ids_are_those_that_this_version_gives_the_same_facts(st
         assert old.select(identity).equals(new.select(identity)), family
     stored.refresh()
     today.refresh()
-    same(today.tables(), stored.tables())
+    assert_same(today.tables(), stored.tables())
 
 
 def test_an_upgrade_corrects_nothing_and_tables_gain_columns_that_may_be_null(stored: Place):
