@@ -10,7 +10,7 @@ from typing import Any
 import polars as pl
 
 from pipelines.facts import current_facts, known_people, standing_tests
-from pipelines.refresh import READS, refresh
+from pipelines.refresh import READS, Plausible, refresh
 from pipelines.rules import histories
 from schemas.events import FAMILIES
 from schemas.policy import DistrictPolicy
@@ -65,6 +65,8 @@ def differences(
     times: tuple[datetime, datetime],
     *,
     by: Known = "recorded",
+    kept: Projections | None = None,
+    plausible: Plausible | None = None,
     progress: Callable[[str], None] = lambda _: None,
 ) -> list[dict[str, Any]]:
     """Every flag, tier and outcome that the later time says otherwise, and the files that came between.
@@ -79,6 +81,8 @@ def differences(
         districts: Which of them are compared.
         times: The earlier and the later.
         by: As in ``warehouse.log.Log.ledger_rows``.
+        kept: The home's own projections: what is the same at both times is taken from them and not computed.
+        plausible: What a run asks of new projections; ``kept`` was asked the same.
         progress: Told what is under way.
 
     Returns:
@@ -87,12 +91,13 @@ def differences(
     """
     with tempfile.TemporaryDirectory(prefix="tierline-diff-") as folder:
         known = []
-        for number, moment in enumerate(times):
+        nearest = kept or Projections(str(Path(folder) / "none"))
+        for number, moment in enumerate(reversed(times)):  # what is kept is nearer to the later one
             progress(f"{moment:%Y-%m-%d %H:%M}")
-            projections = Projections(str(Path(folder) / str(number)))
-            refresh(log, projections, policies, as_of=moment, by=by)
+            projections = nearest = nearest.copied(Path(folder) / str(number))
+            refresh(log, projections, policies, as_of=moment, by=by, plausible=plausible)
             known.append(_known(log, policies, districts, projections, log.ledger_rows(districts, moment, by)))
-        before, after = known
+        after, before = known
         changes = _changes(before, after, districts)
         changed = changed_facts(before.facts, after.facts)
         news = after.ledger.join(before.ledger, on=READING, how="anti").filter(pl.col("status") == "loaded")

@@ -172,10 +172,11 @@ def map_file(*rows: str) -> str:
     return "\n".join((MAP_HEADER, *rows)) + "\n"
 
 
-def users_file(*students: str, grade: str = "04", school: str = "s1") -> str:
-    """OneRoster 1.1 users: each student's sourcedId is `S` and their local id."""
+def users_file(*students: str, grade: str = "04", school: str = "s1", state: str = "") -> str:
+    """OneRoster 1.1 users: each student's sourcedId is `S` and their local id; the state id ``state`` and that."""
+    ids = {each: f"{{State:{state}{each}}}" if state else "" for each in students}
     rows = (
-        f"S{each},active,,true,{school},student,u{each},,Given{each},Family{each},,{each},,,,,{grade},"
+        f"S{each},active,,true,{school},student,u{each},{ids[each]},Given{each},Family{each},,{each},,,,,{grade},"
         for each in students
     )
     return "\n".join((USERS_HEADER, *rows)) + "\n"

@@ -1,6 +1,7 @@
 """Two keys that are one student, facts that are another's, events taken back: stated by command, on real stores."""
 
 import json
+import shutil
 from pathlib import Path
 
 import polars as pl
@@ -10,7 +11,7 @@ from typer.testing import CliRunner
 from pipelines import cli
 from pipelines.commands.options import DONE, WRONG_USE
 from pipelines.corrections import NEW, NotPossible, merge, retract, split, unmerge
-from pipelines.explain import KNOWN, Sections, explain
+from pipelines.explain import FILES, KNOWN, Sections, explain
 from pipelines.facts import current_facts
 from pipelines.verify import verify_home
 from tests.homes import POLICY, Place, map_file, map_row, users_file
@@ -268,6 +269,39 @@ def test_twice_taken_back_is_refused_and_so_is_giving_back_what_stands(place: Pl
     retract(place.home, event(place, "A", 192)[:12], "other", sources=place.sources())
     with pytest.raises(NotPossible, match="retracted already"):
         retract(place.home, event(place, "A", 192), "other", sources=place.sources())
+
+
+# From a decision to the line
+
+
+def archived_line(place: Place, kept_as: str, line: int) -> list[str]:
+    return (place.home.root / kept_as).read_text().splitlines()[line - 1].split(",")
+
+
+def test_a_class_leads_to_the_archived_lines_after_a_correction_a_merge_and_a_retraction(place: Place):
+    own = keys(place)
+    merge(place.home, own["A"], own["C"], WHY, place.sources())
+    retract(place.home, event(place, "A", 192), "correction_was_wrong", sources=place.sources())
+    place.refresh()
+    sections = explain(place.home, "class", "X")
+    kept = dict(sections[FILES].select("file", "kept_as").rows())
+    tests = sections["Chosen tests, every version"]
+    shown = tests.select("file", "source_line", "score", "is_current", "is_retracted").rows()
+    students = set()
+    for file, line, score, _, _ in shown:
+        cells = archived_line(place, kept[file], line)
+        assert f"{score:g}" in cells
+        students.add(cells[2])
+    assert {(score, current) for _, _, score, current, taken in shown if taken} <= {(192, False)}
+    assert {"B"} < students <= {"A", "B", "C"}
+    known = explain(place.home, "student", own["A"])[KNOWN].filter(pl.col("score").is_in([186.0, 192.0]))
+    assert known.select("score", pl.col("known_until").is_null()).rows() == [(186, False), (192, False), (186, True)]
+    merged = explain(place.home, "student", own["C"])["Versions of tests"]
+    assert set(merged["score"]) == {186, 192, 201}, "under either key the tests of both"
+    shutil.rmtree(place.home.archive)
+    again = explain(place.home, "class", "X")
+    assert again[FILES]["kept_as"].null_count() == again[FILES].height
+    assert again["Chosen tests, every version"].equals(tests), "retention takes the bytes, not the chain"
 
 
 # What is kept of it

@@ -107,6 +107,20 @@ def test_corrected_scores_change_a_flag_and_tiers_through_their_file(place: Plac
         assert not flags["Y"]["is_direct"]
 
 
+@pytest.mark.slow
+def test_what_the_home_keeps_saves_work_and_changes_nothing(place: Place):
+    at(place, "2025-10-10").load("2025-10-10/map.csv", scores(set(STUDENTS[::2]), 2))
+    place.refresh()
+    before = place.tables()
+    policies = {"d1": place.home.policy("d1")}
+    times = [datetime.fromisoformat(f"{day}T23:59:59+00:00") for day in ("2025-10-01", "2025-10-31")]
+    told = [
+        differences(place.log, policies, ["d1"], (times[0], times[1]), kept=kept) for kept in (None, place.projections)
+    ]
+    assert told[0] == told[1] != []
+    assert all(rows.equals(place.tables()[name]) for name, rows in before.items())
+
+
 def test_a_retraction_and_a_merge_are_named_by_their_command(place: Place):
     low = {"00", "03"}
     at(place, "2025-10-01").load("2025-10-01/map.csv", scores(low, 2))

@@ -11,17 +11,13 @@ from pipelines.links import linked
 from pipelines.refresh import refresh
 from pipelines.verify import verify_home
 from schemas.policy import UnreadablePolicy
-from tests.homes import Place, map_file, map_row, read_tables
+from tests.homes import Place, map_file, map_row, read_tables, users_file
 from tests.test_equality import ENROLMENTS, assert_same
 from transforms.identity import links, state_ids
 from warehouse.projections import Projections
 
 AGREED = 'cross_district_links = true\nagreement = "Memorandum of the two boards, 2024-07-01"\n'
 DISTRICTS = ("d1", "d2")
-USERS = (
-    "sourcedId,status,dateLastModified,enabledUser,orgSourcedIds,role,username,userIds,givenName,familyName,middleName,"
-    "identifier,email,sms,phone,agentSourcedIds,grades,password"
-)
 CLASSES = (
     "sourcedId,status,dateLastModified,title,grades,courseSourcedId,classCode,classType,location,schoolSourcedId,"
     "termSourcedIds,subjects,subjectCodes,periods"
@@ -33,11 +29,7 @@ BACK = ("back", "2024-08-20", "2025-06-01")
 
 
 def users(students: list[str]) -> str:
-    rows = (
-        f"S{each},active,,true,s1,student,u{each},{{State:9{each}}},Given{each},Family{each},,{each},,,,,04,"
-        for each in students
-    )
-    return "\n".join((USERS, *rows)) + "\n"
+    return users_file(*students, state="9")
 
 
 def classes(name: str) -> str:

@@ -1,6 +1,10 @@
 """Projections on Delta Lake: whole partitions replaced and read, and what each was computed from."""
 
+import os
+import shutil
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
 
 import polars as pl
 
@@ -33,6 +37,7 @@ class Projections:
     """Tables of one home's projections."""
 
     def __init__(self, root: str, storage_options: Mapping[str, str] | None = None) -> None:
+        self.root = root
         self.tables: dict[type[Projection], Table] = {
             contract: Table(root, contract, PARTITION, storage_options=storage_options) for contract in PROJECTIONS
         }
@@ -54,6 +59,24 @@ class Projections:
         """Make ``rows`` the whole content of these districts and school years."""
         self.tables[contract].replace(rows, partitions)
 
+    def copied(self, folder: Path) -> "Projections":
+        """The same tables in another folder, to be brought to another time there; none where these are on a store.
+
+        Data files are never written twice, so they are linked where the disk allows it.
+        """
+        if "://" not in self.root and Path(self.root).exists():
+            shutil.copytree(self.root, folder, copy_function=_linked)
+        return Projections(str(folder))
+
     def files(self, **partition: Sequence[str]) -> dict[str, list[str]]:
         """Parquet files behind every projection, by table name; of the named partition values only."""
         return {table_name(contract): table.file_uris(**partition) for contract, table in self.tables.items()}
+
+
+def _linked(source: str, target: str) -> None:
+    """What a table's own log says may be written anew; its data files are not."""
+    if "/_delta_log/" not in source:
+        with suppress(OSError):  # another disk, or one without links
+            os.link(source, target)
+            return
+    shutil.copy2(source, target)

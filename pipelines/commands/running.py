@@ -117,14 +117,19 @@ def diff(
 
     from pipelines.differences import differences
     from pipelines.runs import policies_of
+    from pipelines.work import plausible
     from warehouse.log import Log
+    from warehouse.projections import Projections
 
     policies = policies_of(place)
     unusable = sorted(set(districts) - set(policies))
     if unusable:
         fail(f"The policy of {', '.join(unusable)} cannot be used. `tierline status` says why.", BLOCKED)
     with progress(quiet=as_json) as say:
-        changes = differences(Log(place), policies, districts, times, by=by, progress=say)
+        kept = Projections(place.projections)
+        changes = differences(
+            Log(place), policies, districts, times, by=by, kept=kept, plausible=plausible, progress=say
+        )
     if as_json:
         print_json({"from": times[0], "to": times[1], "changes": changes})
     else:
