@@ -18,8 +18,8 @@ from pipelines.report import checks, classroom, cycles, district, meetings, meth
 from pipelines.report.names import read_names
 from pipelines.report.page import SECTIONS, Page
 from pipelines.report.reading import NothingToReport, Reading, years_of
-from pipelines.report.swap import restore, take_place
 from warehouse.home import Home
+from warehouse.swap import restore, take_place
 
 PAGES: tuple[Callable[[Reading], Iterable[Page]], ...] = (
     district.pages,
