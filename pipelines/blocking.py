@@ -10,7 +10,7 @@ from transforms.exports import Parsed
 from transforms.identity import best_match
 from transforms.recognition import Held, recognise
 from transforms.versions import keyed_hash
-from warehouse.redaction import physical_lines, without, workbook_without
+from warehouse.redaction import without, workbook_without
 from warehouse.tabular import is_workbook, read_header, sheet_names
 
 Aliases = Mapping[str, Mapping[str, Collection[str]]]
@@ -69,9 +69,10 @@ class BlockList:
         """Rows with a fact that was moved to an erased student: `source_line`."""
         if not self:
             return NO_LINES
-        keys = pl.concat([NO_LINES.with_columns(natural_key=pl.lit(None, pl.String))] + [
-            rows.select("source_line", "natural_key") for rows in named.values()
-        ])
+        keys = pl.concat(
+            [NO_LINES.with_columns(natural_key=pl.lit(None, pl.String))]
+            + [rows.select("source_line", "natural_key") for rows in named.values()]
+        )
         digest = fact_digest(self.district_id, self.secret)
         return keys.filter(digest.is_in(self.digests.implode())).select("source_line").unique()
 
@@ -93,9 +94,6 @@ def bound(data: bytes, name: str, aliases: Aliases) -> Binding | None:
     return None if isinstance(found, Held) else found.binding
 
 
-def copy_without(data: bytes, records: Mapping[str, Collection[int]], starts: Mapping[str, Collection[int]]) -> bytes:
-    """The bytes of a file without some records of its tables, by sheet; ``starts`` says where records start."""
-    if is_workbook(data):
-        return workbook_without(data, records)
-    ((sheet, lines),) = records.items()
-    return without(data, physical_lines(data, lines, starts[sheet]))
+def copy_without(data: bytes, gone: Mapping[str, Collection[int]]) -> bytes:
+    """The bytes of a file without some lines of its tables, by sheet; those of a file without sheets under ""."""
+    return workbook_without(data, gone) if is_workbook(data) else without(data, gone.get("", ()))

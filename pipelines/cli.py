@@ -6,10 +6,20 @@ from collections.abc import Callable
 from datetime import UTC, datetime, time
 from pathlib import Path
 from traceback import extract_tb
-from typing import Annotated, Any, Literal, NoReturn
+from typing import Annotated, Any, Literal
 
 import typer
 
+from pipelines import cli_rights
+from pipelines.options import (
+    BLOCKED,
+    DEFAULT_HOME,
+    DONE,
+    NOTHING,
+    HomeOption,
+    JsonOption,
+    fail,
+)
 from pipelines.terminal import (
     console_of,
     print_json,
@@ -24,7 +34,6 @@ from pipelines.terminal import (
 )
 from warehouse.home import Home
 
-DONE, BLOCKED, WRONG_USE, NOTHING = 0, 1, 2, 3
 OURS = frozenset({"pipelines", "transforms", "schemas", "warehouse"})
 
 app = typer.Typer(
@@ -40,12 +49,8 @@ student_app = typer.Typer(
     no_args_is_help=True, help="State that two keys are one student, or that facts are another's."
 )
 app.add_typer(student_app, name="student")
+cli_rights.register(app)
 
-HomeOption = Annotated[
-    Path, typer.Option("--home", envvar="TIERLINE_HOME", help="Folder of the agency's data.", show_default="./data")
-]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for a script.")]
-DEFAULT_HOME = Path("data")
 MOST_SHOWN = 20
 NOTEBOOK = Path(__file__).with_name("notebook.py")
 
@@ -93,12 +98,6 @@ def _told(error: Exception) -> str:
         " What was under way has not happened: nothing half-done is ever read. Run it again, and report this line"
         " if it comes back; it holds nothing of the data."
     )
-
-
-def fail(message: str, code: int = WRONG_USE) -> NoReturn:
-    """Say what is wrong and end."""
-    console_of(stderr=True).print(message, style="red", markup=False, soft_wrap=True)
-    raise SystemExit(code)
 
 
 def _version(wanted: bool) -> None:

@@ -36,6 +36,7 @@ from warehouse.home import fingerprint
 from warehouse.landing import Landed
 from warehouse.lines import UnreadableExport
 from warehouse.log import Log, loaded
+from warehouse.redaction import physical_lines
 from warehouse.tabular import RawTable, read_header, read_table
 from warehouse.vault import Vault
 
@@ -149,19 +150,18 @@ class Reader:
         if not self.blocked:
             return None
         data = file.landed.read()
-        records: dict[str, set[int]] = {}
-        starts: dict[str, list[int]] = {}
+        gone: dict[str, list[int]] = {}
         for sheet, name in tables_in(data, file.landed.name):
             binding = bound(data, name, self.aliases)
             if binding is None:
                 continue
             table = read_table(data, name, wanted(binding))
             parsed = parse(table.rows, binding, context_of(file, self.district_id, self.policy), name_all=True)
-            records[sheet] = set(self.blocked.lines(parsed)["source_line"])
+            records = set(self.blocked.lines(parsed)["source_line"])
             if name == file.landed.name:
-                records[sheet] |= set(self._moved.get(file.batch_id, ()))
-            starts[sheet] = starts_of(table)
-        return copy_without(data, records, starts) if any(records.values()) else None
+                records |= set(self._moved.get(file.batch_id, ()))
+            gone[sheet] = sorted(records) if sheet else physical_lines(data, records, _starts(table))
+        return copy_without(data, gone) if any(gone.values()) else None
 
     def look_ahead(self, file: KnownFile) -> None:
         """Begin to parse a file in another thread: what it says depends on nothing that is written meanwhile."""
@@ -411,7 +411,7 @@ class Reader:
         self.vault.add_classes(self.district_id, layout.id, rows)
 
 
-def starts_of(table: RawTable) -> list[int]:
+def _starts(table: RawTable) -> list[int]:
     """The lines on which a record starts, whether it could be read or not."""
     return [*table.rows["source_line"].to_list(), *table.damaged["source_line"].to_list()]
 
@@ -428,9 +428,7 @@ def context_of(file: KnownFile, district_id: str, policy: DistrictPolicy) -> Con
     )
 
 
-def parse_file(
-    file: KnownFile, district_id: str, policy: DistrictPolicy, *, name_all: bool = False
-) -> ParsedFile:
+def parse_file(file: KnownFile, district_id: str, policy: DistrictPolicy, *, name_all: bool = False) -> ParsedFile:
     """What a file says to a district; nothing is written. ``name_all`` as ``transforms.exports.parse`` has it.
 
     Raises:

@@ -218,10 +218,7 @@ class Table:
         """
         if "://" in self.uri:
             raise StoreError(f"table {self.name} stands in an object store; only one in a folder can be made anew.")
-        target = Path(self.uri)
-        made = target.with_name(f".{target.name}.rebuilding")
-        restore(target)
-        shutil.rmtree(made, ignore_errors=True)
+        made = self.clear()
         fresh = copy.copy(self)
         fresh.uri = str(made)
         if self._found() is None and more is None:
@@ -232,8 +229,17 @@ class Table:
         if more is not None:
             fresh.append(more)
         _sync_below(made)
-        take_place(made, target)
+        take_place(made, Path(self.uri))
+        if made.exists():  # the old table; there is none where this one is the first
+            shutil.rmtree(made)
+
+    def clear(self) -> Path:
+        """Remove what a rebuild left that broke off; returns where the next one builds."""
+        target = Path(self.uri)
+        made = target.with_name(f".{target.name}.rebuilding")
+        restore(target)
         shutil.rmtree(made, ignore_errors=True)
+        return made
 
     def _files_by_partition(self) -> Iterator[list[str]]:
         """Files that stand, those of one partition together."""

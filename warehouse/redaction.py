@@ -30,9 +30,7 @@ def physical_lines(data: bytes, records: Collection[int], starts: Collection[int
     """
     end = decoded(data)[0].count(b"\n") + 2
     known = sorted({*starts, *records, end})
-    return [
-        line for first in sorted(set(records)) for line in range(first, known[bisect.bisect_right(known, first)])
-    ]
+    return [line for first in sorted(set(records)) for line in range(first, known[bisect.bisect_right(known, first)])]
 
 
 def without(data: bytes, lines: Collection[int]) -> bytes:

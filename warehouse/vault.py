@@ -219,6 +219,17 @@ class Vault:
         rows = self._connection.execute(" union ".join(each), (id_text,) * len(each)).fetchall()
         return _listed(rows, "district_id", "subject_key").sort("district_id", "subject_key")
 
+    def districts_of(self, subject_key: str) -> list[tuple[str, str]]:
+        """Where a subject key is one: district and the key."""
+        each = [f"select district_id, subject_key from {table} where subject_key = ?" for table in KEYED]  # noqa: S608
+        return self._connection.execute(" union ".join(each), (subject_key,) * len(each)).fetchall()
+
+    def id_types(self, district_id: str) -> set[str]:
+        """Types of the ids that a district's files have had."""
+        each = [f"select distinct id_type from {table} where district_id = ?" for table in NAMED_BY_ID]  # noqa: S608
+        rows = self._connection.execute(" union ".join(each), (district_id,) * len(each)).fetchall()
+        return {name for (name,) in rows}
+
     def ids_of(self, district_id: str, keys: Sequence[str]) -> pl.DataFrame:
         """Every id of these students: `id_type`, `id`, `is_own`, `others`.
 

@@ -18,6 +18,8 @@ from pipelines.report import checks, classroom, cycles, district, meetings, meth
 from pipelines.report.names import read_names
 from pipelines.report.page import SECTIONS, Page
 from pipelines.report.reading import NothingToReport, Reading, years_of
+from pipelines.reproducible import in_words, not_reproducible
+from warehouse.alone import together
 from warehouse.home import Home
 from warehouse.swap import restore, take_place
 
@@ -94,6 +96,11 @@ def build_report(
         NothingToReport: nothing is published of this district and year.
         NamesRefused: names were asked for and the vault cannot be read.
     """
+    with together(home):
+        return _built(home, district_id, school_year, with_names, out)
+
+
+def _built(home: Home, district_id: str, school_year: str | None, with_names: bool, out: Path | None) -> Built:
     names = read_names(home, district_id) if with_names else None
     years = years_of(home, district_id)
     if school_year is not None and school_year not in years:
@@ -161,7 +168,7 @@ def _made_of(reading: Reading) -> str:
     loaded = ledger.filter(ledger["status"] == "loaded")["recorded_at"].drop_nulls()
     latest = max(loaded, default=None)
     until = "" if latest is None else f" of what was loaded until {words.day(latest.date())} (UTC)"
-    return f"Made by Tierline{until}."
+    return f"Made by Tierline{until}. {in_words(not_reproducible(ledger))}".rstrip()
 
 
 def _own(name: str) -> str:
