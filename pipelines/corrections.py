@@ -77,7 +77,7 @@ def at_desk(home: Home, district_id: str, sources: Sources | None) -> Iterator[D
         VaultError: another run held the district too long.
         HomeMismatch: the log was written with another secret.
     """
-    with at_work(home, sources):
+    with at_work(home):
         loader = Loader(home, sources)
         try:
             with loader.vault.lease(district_id):

@@ -1,8 +1,8 @@
 """Erasure of a student (METHOD 5.5, SEMANTICS 5.4): planned, written down, then done in steps that may be done again.
 
 Whatever holds something of the student is made anew without it. The plan lies in the vault until the last step is done,
-so that a run or command that finds one first finishes what another began. Counts and subject keys are told, and nothing
-that names the student.
+so that a run or command that finds one first finishes what another began. Counts and tables are told, and nothing that
+names the student.
 """
 
 import json
@@ -74,7 +74,7 @@ class Plan:
 
 @dataclass(frozen=True)
 class Found:
-    """Who would be erased, and what of the student there is: counts and keys only."""
+    """Who would be erased, and what of the student there is, in numbers."""
 
     district_id: str
     keys: list[str]
@@ -100,8 +100,12 @@ def look(home: Home, student: str, district: str | None = None, sources: Sources
     Raises:
         NotPossible: nobody or several students are known so, or a request of the student is open.
     """
-    with at_work(home, sources):
-        return _looked(Loader(home, sources), student, district)[0]
+    with at_work(home):
+        loader = Loader(home, sources)
+        try:
+            return _looked(loader, student, district)[0]
+        finally:
+            loader.vault.close()
 
 
 def _looked(loader: Loader, student: str, district: str | None) -> tuple[Found, "_Traces"]:
@@ -215,7 +219,7 @@ class _Traces:
         shared = self.ids.filter(pl.col("others") > 0)
         return {
             "district_id": self.district_id,
-            "subject_keys": self.keys,
+            "subject_keys": len(self.keys),
             "ids": self.ids.height,
             "ids_of_others_too": shared.height,
             "events": {family: rows["event_id"].n_unique() for family, rows in self.events.items() if rows.height},
@@ -255,7 +259,7 @@ def erase(
         say: Told what is under way.
 
     Returns:
-        What there was, and what was made anew: counts, keys and tables.
+        What there was, and what was made anew: counts and tables.
 
     Raises:
         NotPossible: the reason is not of the list, nobody or several students are known so, or a request is open.
@@ -265,7 +269,7 @@ def erase(
     if "://" in Log(home).ledger.uri or "://" in home.projections:
         raise NotPossible("The log or the projections stand in an object store, from which nothing can be erased yet.")
     with alone(home):
-        _finish(home, sources, say)
+        _finish(home, say)
         loader = Loader(home, sources)
         try:
             found, traces = _looked(loader, student, district)
@@ -274,12 +278,12 @@ def erase(
             plan = _write_plan(home, traces, reason)
         finally:
             loader.vault.close()
-        done = _carry_out(home, plan, sources, say)
+        done = _carry_out(home, plan, say)
     return found.told | done | {"files_in_landing": in_landing}
 
 
 @contextmanager
-def at_work(home: Home, sources: Sources | None = None) -> Iterator[None]:
+def at_work(home: Home) -> Iterator[None]:
     """Work on a home on which nobody erases; an erasure that broke off is finished first."""
     while True:
         with together(home):
@@ -287,14 +291,14 @@ def at_work(home: Home, sources: Sources | None = None) -> Iterator[None]:
                 yield
                 return
         with alone(home):
-            _finish(home, sources)
+            _finish(home)
 
 
-def _finish(home: Home, sources: Sources | None, say: Callable[[str], None] = lambda _: None) -> None:
+def _finish(home: Home, say: Callable[[str], None] = lambda _: None) -> None:
     """Finish an erasure that broke off, if there is one; the home is ours alone."""
     shutil.rmtree(_plan_of(home).with_suffix(".making"), ignore_errors=True)
     if _plan_of(home).exists():
-        _carry_out(home, Plan(**json.loads((_plan_of(home) / "plan.json").read_text("utf-8"))), sources, say)
+        _carry_out(home, Plan(**json.loads((_plan_of(home) / "plan.json").read_text("utf-8"))), say)
 
 
 def _write_plan(home: Home, traces: _Traces, reason: str) -> Plan:
@@ -411,7 +415,7 @@ def _without_parked(
     return row, left.with_columns(attempt=pl.lit(attempt, pl.Int64))
 
 
-def _carry_out(home: Home, plan: Plan, sources: Sources | None, say: Callable[[str], None]) -> dict[str, Any]:
+def _carry_out(home: Home, plan: Plan, say: Callable[[str], None]) -> dict[str, Any]:
     """Every step of a plan. Each finds the work of an earlier try done, and the plan goes last."""
     vault = Vault(home.vault)
     try:
@@ -560,7 +564,7 @@ def undo_block(
     """
     if reason not in UNDO_REASONS:
         raise NotPossible(f"{reason} is not a reason of the list: {', '.join(UNDO_REASONS)}.")
-    with at_work(home, sources):
+    with at_work(home):
         loader = Loader(home, sources)
         try:
             lifted = {each: _lift(loader, each, student, reason) for each in _districts(loader, district)}

@@ -8,7 +8,6 @@ from pathlib import Path
 import dagster as dg
 
 from pipelines.definitions import defs
-from pipelines.erasure import at_work
 from pipelines.history import dagster_home, instance_of
 from pipelines.loading import Sources
 from pipelines.partitions import add_districts, run_tags
@@ -90,13 +89,6 @@ def rebuild_as_of(
     By ``received``, a backfilled file counts from the day it is declared received, and every table of the warehouse
     says that it is reconstructed. Policies have no such day: where none was on record yet, today's rules.
     """
-    with at_work(home):
-        return _rebuilt(home, districts, as_of, out, by, progress)
-
-
-def _rebuilt(
-    home: Home, districts: Sequence[str], as_of: datetime, out: Path, by: Known, progress: Callable[[str], None]
-) -> Outcome:
     then, log = Home(out), Log(home)
     outcome = Outcome(list(districts), past=Past(as_of, by, not_reproducible(log.ledger_rows(districts), as_of)))
     projections, past = Projections(then.projections), Log(then)

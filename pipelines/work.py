@@ -177,7 +177,7 @@ class Work:
         try:
             with ExitStack() as stack:
                 with told("finishing an erasure"):
-                    stack.enter_context(at_work(self.home, self.sources))
+                    stack.enter_context(at_work(self.home))
                 self._run(outcome, stages, self.progress or say)
         except PassFailed as failure:
             outcome.failed = {**dict.fromkeys(districts, str(failure)), **outcome.failed}
