@@ -29,6 +29,7 @@ class Copy:
     path: str
     """Below the home."""
     batch_id: str
+    """Its batch; of a second copy, under the name by which the file landed again, ""."""
     lines: list[int]
     """Where the student's records start in the table that was loaded as this batch."""
     gone: dict[str, list[int]]
@@ -102,7 +103,9 @@ def copies_with(home: Home, subject: Subject, ledger: pl.DataFrame, aliases: Ali
                 sheet: sorted(lines) if sheet else physical_lines(data, lines, starts.get(sheet, ()))
                 for sheet, lines in records.items()
             }
-            found.append(Copy(path.relative_to(home.root).as_posix(), batch_id, sorted(records[own]), gone))
+            is_first = path == home.archived(district, batch_id, name)
+            below = path.relative_to(home.root).as_posix()
+            found.append(Copy(below, batch_id if is_first else "", sorted(records[own]), gone))
     return found
 
 
@@ -112,7 +115,10 @@ def landed_with(home: Home, subject: Subject, aliases: Aliases) -> int:
     context = _context(district)
     found: set[Path] = set()
     for landed in discover(home.landing / district, district)[0]:
-        data = landed.read()
+        try:
+            data = landed.read()
+        except UnreadableExport:  # it changed just now
+            continue
         if subject.may_be_in(data) and any(_records(data, landed.name, subject, aliases, context)[0].values()):
             found.add(landed.path)
     return len(found)

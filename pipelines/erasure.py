@@ -36,7 +36,7 @@ from schemas.events import (
     LogEvent,
     ParkedRow,
 )
-from schemas.exports import layouts
+from schemas.exports import id_types
 from schemas.policy import UnreadablePolicy
 from schemas.projections import IngestLedger
 from transforms.batches import ROW_OUTCOMES
@@ -131,7 +131,7 @@ def open_requests(log: Log, district_id: str, keys: Sequence[str]) -> int:
 
 def _whom(loader: Loader, student: str, district: str | None) -> tuple[str, list[str]]:
     """The district and every key of a student, merged ones included."""
-    named = loader.vault.keys_with(student).rows()
+    named = loader.vault.keys_with(student, sorted(id_types("person"))).rows()
     readings = loaded(loader.log.ledger_rows())
     for family in FACTS:
         rows = loader.log.families[family].scan().filter(pl.col("subject_key") == student)
@@ -169,11 +169,13 @@ class _Traces:
         moved = known_people(loader.log, [district_id], loaded(self.ledger)).moved
         is_ours = pl.col("to_key").is_in(self.keys)
         self.came, self.went = (moved.filter(each)["natural_key"].to_list() for each in (is_ours, ~is_ours))
+        """Facts that were moved to the student, and those that were moved to anybody else."""
         self.events = self._events()
         self.natural_keys = sorted({key for rows in self.events.values() for key in rows["natural_key"]})
         self.digests = self._digests()
+        digests, roster = pl.Series(self.digests, dtype=pl.String), loader.vault.roster_ids(district_id)
         self.subject = Subject(
-            BlockList(district_id, loader.secret, pl.Series(self.digests), loader.vault.roster_ids(district_id)),
+            BlockList(district_id, loader.secret, digests, roster),
             self.ids["id"].unique().sort().to_list(),
             loader.vault.names_of(district_id, keys),
             pl.concat([rows.select("batch_id", "source_line") for rows in self.events.values()]).drop_nulls().unique(),
@@ -226,9 +228,13 @@ class _Traces:
             "disclosures": self._disclosures(),
             "notes": notes.filter(is_own).height,
             "notes_of_others_with_the_name": mentioned,
-            "facts_moved_to_others": len(self.went),
+            "facts_moved_to_others": self._moved_away(),
             "released_aggregates": len(list((self.loader.home.reports / "state").glob("[!.]*/release.json"))),
         }
+
+    def _moved_away(self) -> int:
+        is_moved = pl.col("subject_key").is_in(self.keys) & pl.col("natural_key").is_in(self.went)
+        return sum(self._rows(family, is_moved)["natural_key"].n_unique() for family in FACTS)
 
     def _disclosures(self) -> int:
         rights = self.loader.log.families["rights"].scan(district_id=[self.district_id])
@@ -448,7 +454,8 @@ def _rewrite_copies(home: Home, plan: Plan) -> pl.DataFrame:
         _sync(part)
         part.replace(path)
         _sync(path.parent)
-        hashes.append((each["batch_id"], sha256(copy).hexdigest()))
+        if each["batch_id"]:
+            hashes.append((each["batch_id"], sha256(copy).hexdigest()))
     for part in (home.archive / plan.district_id).glob("*/.*.part"):  # of loads that broke off
         part.unlink()
     return pl.DataFrame(hashes, schema={"batch_id": pl.String, "redacted_hash": pl.String}, orient="row")
@@ -582,8 +589,7 @@ def _districts(loader: Loader, district: str | None) -> list[str]:
 
 def _lift(loader: Loader, district_id: str, student: str, reason: str) -> int:
     with loader.vault.lease(district_id):
-        types = loader.vault.id_types(district_id)
-        types |= {column.id_type for each in layouts().values() for column in each.columns.values() if column.id_type}
+        types = loader.vault.id_types(district_id) | id_types("id")
         ids = pl.DataFrame({"id_type": sorted(types), "id": student})
         digests = ids.select(id_digest(district_id, loader.secret)).to_series().to_list()
         lifted = loader.vault.unblock(district_id, digests)

@@ -195,6 +195,13 @@ class Layout(_Model):
         return self
 
 
+def id_types(kind: Literal["id", "person"]) -> frozenset[str]:
+    """Types of the ids of students (`id`), or of others (`person`), that any layout has."""
+    parts = [(each, *each.facts, *each.blocks) for each in layouts().values()]
+    columns = [column for each in parts for part in each for column in part.columns.values()]
+    return frozenset(column.id_type for column in columns if column.type == kind and column.id_type)
+
+
 class UnknownLayout(Exception):
     """No layout of this name."""
 

@@ -505,9 +505,14 @@ def test_a_parked_row_of_an_erased_student_no_longer_waits_and_the_others_still_
 @pytest.mark.slow
 def test_a_file_that_is_landed_again_is_the_file_it_was(place: Place):
     erase(place.home, CHILD, WHY, sources=place.sources())
-    report = place.load("2025-09-20/map.csv", export("2025-09-20", *OTHERS[:2], CHILD, *OTHERS[2:])[1])
-    assert (report.rows, report.unchanged_files) == ([], 1)
-    assert holding(place.home, [CHILD]) == set()
+    again = export("2025-09-20", *OTHERS[:2], CHILD, *OTHERS[2:])[1]
+    for name in ("map.csv", "another.csv"):
+        report = place.load(f"2025-09-20/{name}", again)
+        assert (report.rows, report.unchanged_files) == ([], 1)
+        assert holding(place.home, [CHILD]) == set()
+    erase(place.home, OTHERS[0], WHY, sources=place.sources())
+    assert holding(place.home, [OTHERS[0], CHILD]) == set()
+    passes_log(place)
 
 
 @pytest.mark.slow

@@ -213,10 +213,11 @@ class Vault:
                 taught = classes.select("class_id", layout=pl.lit(layout), teacher=pl.coalesce(present))
                 self._insert("class_teacher", district_id, taught.drop_nulls().unique())
 
-    def keys_with(self, id_text: str) -> pl.DataFrame:
-        """Whom an id names, in every district and whatever its type: `district_id`, `subject_key`."""
-        each = [f"select district_id, subject_key from {table} where id = ?" for table in NAMED_BY_ID]  # noqa: S608
-        rows = self._connection.execute(" union ".join(each), (id_text,) * len(each)).fetchall()
+    def keys_with(self, id_text: str, not_types: Sequence[str] = ()) -> pl.DataFrame:
+        """Whom an id names, in every district and whatever its type but these: `district_id`, `subject_key`."""
+        where = f"id = ? and id_type not in ({', '.join('?' * len(not_types))})"
+        each = [f"select district_id, subject_key from {table} where {where}" for table in NAMED_BY_ID]  # noqa: S608
+        rows = self._connection.execute(" union ".join(each), (id_text, *not_types) * len(each)).fetchall()
         return _listed(rows, "district_id", "subject_key").sort("district_id", "subject_key")
 
     def districts_of(self, subject_key: str) -> list[tuple[str, str]]:
