@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from pipelines.options import DEFAULT_HOME, NOTHING, HomeOption, JsonOption, fail
+from pipelines.commands.options import DEFAULT_HOME, NOTHING, HomeOption, JsonOption, districts_of, fail
 from pipelines.terminal import console_of, print_json, progress, show_fields, show_section
 from warehouse.home import Home
 
@@ -18,17 +18,10 @@ NoteOption = Annotated[str | None, typer.Option("--note", help="In words; kept w
 CaseOption = Annotated[str | None, typer.Option("--case", help="Number of the request that is answered.")]
 ON_RECORD = "On record."
 
-
-def register(app: typer.Typer) -> None:
-    """Add the commands."""
-    app.command()(erase)
-    app.command()(inspection)
-    app.command()(amend)
-    app.command("attach-statement")(attach_statement)
-    app.command("log-disclosure")(log_disclosure)
-    app.command()(disclosures)
+app = typer.Typer()
 
 
+@app.command()
 def erase(
     student: Annotated[
         str, typer.Argument(help="A subject key, an id of the district, or - to be asked, so that no shell keeps it.")
@@ -75,6 +68,7 @@ ERASED = (
 )
 
 
+@app.command()
 def inspection(
     key: KeyArgument,
     case: CaseOption = None,
@@ -93,6 +87,7 @@ def inspection(
         _state(home, lambda place: answer(place, "inspection", key, case, "answered", day, note), as_json)
 
 
+@app.command()
 def amend(
     key: KeyArgument,
     case: CaseOption = None,
@@ -114,6 +109,7 @@ def amend(
         _state(home, lambda place: answer(place, "amendment", key, case, decision, day, note), as_json)
 
 
+@app.command("attach-statement")
 def attach_statement(
     key: KeyArgument,
     file: Annotated[Path, typer.Argument(help="Text of the statement.", exists=True, dir_okay=False)],
@@ -128,6 +124,7 @@ def attach_statement(
     _state(home, lambda place: attach(place, key, file.read_text("utf-8"), day), as_json)
 
 
+@app.command("log-disclosure")
 def log_disclosure(
     key: KeyArgument,
     basis: Annotated[str, typer.Option("--basis", help="A code of the list that a wrong one shows.")],
@@ -143,6 +140,7 @@ def log_disclosure(
     _state(home, lambda place: log(place, key, basis, to, day), as_json)
 
 
+@app.command()
 def disclosures(key: KeyArgument, home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False) -> None:
     """To whom a student's record went, when and why; for the person who keeps the records."""
     place = _place(home)
@@ -164,8 +162,7 @@ def disclosures(key: KeyArgument, home: HomeOption = DEFAULT_HOME, as_json: Json
 
 def _place(home: Path) -> Home:
     place = Home(home)
-    if not place.districts():
-        fail(f"No district in {place.root}.", NOTHING)
+    districts_of(place, None)
     return place
 
 
