@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from pipelines.commands import giving, records, running
+from pipelines.commands import giving, records, rights, running
 from pipelines.commands.options import BLOCKED, fail
 
 OURS = frozenset({"pipelines", "transforms", "schemas", "warehouse"})
@@ -18,7 +18,7 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
-for group in (running, giving, records):
+for group in (running, giving, records, rights):
     app.add_typer(group.app)
 
 

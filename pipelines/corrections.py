@@ -12,9 +12,10 @@ from typing import Any, Literal
 
 import polars as pl
 
+from pipelines.erasure import at_work
 from pipelines.facts import known_people, standing_retractions
 from pipelines.loading import Loader, Sources
-from pipelines.statements import Statement, record
+from pipelines.statements import NotPossible, Statement, record
 from schemas.events import FAMILIES, RETRACTION_REASONS
 from schemas.projections import ClassMembership, NeedLevel
 from transforms.identity import People, people
@@ -34,12 +35,8 @@ _VERSION = ["natural_key", "content_hash", "export_at"]
 _TARGET = ["target_key", "target_hash", "target_at"]
 
 
-class NotPossible(Exception):
-    """What was asked cannot be done; says why, and what to do. Nothing was written."""
-
-
 @dataclass(frozen=True)
-class _Desk:
+class Desk:
     """One district's log while its lease is held."""
 
     loader: Loader
@@ -48,13 +45,16 @@ class _Desk:
 
     @property
     def readings(self) -> pl.DataFrame:
+        """Readings that exist."""
         return loaded(self.ledger)
 
     @property
     def known(self) -> People:
+        """Who is one student."""
         return known_people(self.loader.log, [self.district_id], self.readings)
 
     def events(self, family: str, condition: pl.Expr) -> pl.DataFrame:
+        """Events of a family that meet a condition."""
         scan = self.loader.log.events(family, [self.district_id], self.readings)
         return scan.filter(condition).collect()
 
@@ -70,13 +70,20 @@ class _Desk:
 
 
 @contextmanager
-def _desk(home: Home, district_id: str, sources: Sources | None) -> Iterator[_Desk]:
-    loader = Loader(home, sources)
-    try:
-        with loader.vault.lease(district_id):
-            yield _Desk(loader, district_id, loader.ledger(district_id))
-    finally:
-        loader.vault.close()
+def at_desk(home: Home, district_id: str, sources: Sources | None) -> Iterator[Desk]:
+    """One district's log, to state something in it.
+
+    Raises:
+        VaultError: another run held the district too long.
+        HomeMismatch: the log was written with another secret.
+    """
+    with at_work(home):
+        loader = Loader(home, sources)
+        try:
+            with loader.vault.lease(district_id):
+                yield Desk(loader, district_id, loader.ledger(district_id))
+        finally:
+            loader.vault.close()
 
 
 # Who is one student
@@ -91,7 +98,7 @@ def merge(home: Home, one: str, other: str, reason: str, sources: Sources | None
     Raises:
         NotPossible: a key is unknown, the keys are of two districts, or they are one student already.
     """
-    with _desk(home, _district_of(home, one, other), sources) as desk:
+    with at_desk(home, district_of(home, one, other), sources) as desk:
         shown = _shown(desk.known, desk.district_id, one, other)
         if shown[one] == shown[other]:
             raise NotPossible(f"{one} and {other} are one student already, shown as {shown[one]}.")
@@ -107,7 +114,7 @@ def unmerge(home: Home, one: str, other: str, reason: str, sources: Sources | No
     Raises:
         NotPossible: a key is unknown, or no merge of just these two stands.
     """
-    with _desk(home, _district_of(home, one, other), sources) as desk:
+    with at_desk(home, district_of(home, one, other), sources) as desk:
         rows = desk.events("identity", pl.col("loser_key").is_not_null())
         stands = latest_stated(rows).filter(~pl.col("is_reversed").fill_null(value=False))
         pair = (pl.col("loser_key") == max(one, other)) & (pl.col("winner_key") == min(one, other))
@@ -143,7 +150,7 @@ def split(
         NotPossible: a key or reference is unknown, or a fact is not shown under ``here``.
     """
     named = (here,) if there == NEW else (here, there)
-    with _desk(home, _district_of(home, *named), sources) as desk:
+    with at_desk(home, district_of(home, *named), sources) as desk:
         found = pl.concat([_referred(desk, each)[1] for each in references]).unique("natural_key").sort("natural_key")
         known = desk.known
         shown = _shown(known, desk.district_id, *named)
@@ -186,7 +193,7 @@ def _no_such_merge(stands: pl.DataFrame, known: People, district_id: str, one: s
     return f"{one} and {other} are one student by other merges. Take back one that links them: {pairs}."
 
 
-def _minted(desk: _Desk, found: pl.DataFrame) -> str:
+def _minted(desk: Desk, found: pl.DataFrame) -> str:
     """A key for a student whom no file has named; the facts that are moved stand for an id."""
     named = hashlib.sha256("\0".join(found["natural_key"]).encode()).hexdigest()
     ids = pl.DataFrame({"id_type": ["tierline_split"], "id": [named]})
@@ -200,7 +207,7 @@ def _shown(known: People, district_id: str, *keys: str) -> dict[str, str]:
     return dict(zip(keys, shown["subject_key"], strict=True))
 
 
-def _district_of(home: Home, *keys: str) -> str:
+def district_of(home: Home, *keys: str) -> str:
     """The district that has all of these subject keys.
 
     Raises:
@@ -292,7 +299,7 @@ def retract(
     """
     if reason not in RETRACTION_REASONS:
         raise NotPossible(f"{reason} is not a reason of the list: {', '.join(RETRACTION_REASONS)}.")
-    with _desk(home, _district_with(home, reference), sources) as desk:
+    with at_desk(home, _district_with(home, reference), sources) as desk:
         family, found = _referred(desk, reference)
         taken = standing_retractions(desk.loader.log, family, [desk.district_id], desk.readings)
         how: Literal["semi", "anti"] = "semi" if undo else "anti"
@@ -320,7 +327,7 @@ def retract(
 
 
 def _versions_left(
-    desk: _Desk, family: str, targets: pl.DataFrame, rows: pl.DataFrame, taken: pl.DataFrame, *, undo: bool
+    desk: Desk, family: str, targets: pl.DataFrame, rows: pl.DataFrame, taken: pl.DataFrame, *, undo: bool
 ) -> int:
     """How many of the facts still have a version that stands."""
     then = taken.join(rows, on=_TARGET, how="anti").select("district_id", *_TARGET)
@@ -331,7 +338,7 @@ def _versions_left(
     return unretracted(mine, then)["natural_key"].n_unique()
 
 
-def _referred(desk: _Desk, reference: str) -> tuple[str, pl.DataFrame]:
+def _referred(desk: Desk, reference: str) -> tuple[str, pl.DataFrame]:
     """The family and the events that a reference names, one row per version.
 
     Raises:

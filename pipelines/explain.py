@@ -6,6 +6,7 @@ import polars as pl
 
 from pipelines.facts import current_facts, known_people, standing_retractions, standing_tests
 from pipelines.links import linked
+from pipelines.reproducible import not_reproducible
 from schemas.events import FAMILIES
 from schemas.exports import layouts
 from schemas.projections import (
@@ -35,6 +36,8 @@ ORIGIN = ["is_current", "is_retracted", "file", "source_line", "layout", "export
 """Where a version of a fact came from, whether it stands, and what `tierline retract` and `student split` call it."""
 KNOWN = "What was known when"
 FILES = "Files"
+RIGHTS = "Statements, requests and disclosures"
+ERASED = "Not reproducible"
 _SCORED = ["event_type", "occurred_on", "score", "standard_error", "percentile"]
 _KNOWN = [
     "known_from",
@@ -69,7 +72,10 @@ def explain(home: Home, kind: str, key: str) -> Sections:
     ledger = log.ledger_rows()
     for district in ledger["district_id"].unique().sort():
         trail = _Trail(home, log, ledger.filter(pl.col("district_id") == district), district)
-        for title, rows in _KINDS[kind](trail, key).items():
+        sections = _KINDS[kind](trail, key)
+        if any(rows.height for rows in sections.values()):
+            sections[ERASED] = not_reproducible(trail.ledger)
+        for title, rows in sections.items():
             found.setdefault(title, []).append(rows)
     return {title: rows for title, parts in found.items() if (rows := pl.concat(parts)).height}
 
@@ -179,6 +185,16 @@ class _Trail:
         """The same student in other districts, as far as an agreement lets their history follow."""
         links = linked(self.log, self.log.ledger_rows())
         return links.filter(pl.col("district_id") == self.district_id, pl.col("subject_key") == subject_key)
+
+    def rights(self, subjects: pl.Series) -> pl.DataFrame:
+        """Statements attached to these students' records, what was asked and answered, and disclosures."""
+        merged = self.shown.filter(pl.col("shown_key").is_in(subjects.implode()))["subject_key"]
+        is_theirs = pl.col("subject_key").is_in(pl.concat([subjects, merged]).implode())
+        events = self.log.events("rights", [self.district_id], self.readings).filter(is_theirs).collect()
+        names = ["district_id", "event_type", "occurred_on", "row_id", "decision", "basis", "note_chars", "recorded_at"]
+        when = self.ledger.select(*READING, "recorded_at")
+        is_statement = pl.col("event_type") == "StatementAttached"
+        return events.join(when, on=READING).sort(~is_statement, "recorded_at", "row_id").select(names)
 
     def tests(self, subjects: pl.Series) -> pl.DataFrame:
         """Every version of every test of these students; `test` is the key it is shown under.
@@ -326,13 +342,14 @@ def _student(trail: _Trail, key: str) -> Sections:
     others = [
         trail.versions(family, trail.about(pl.Series([subject])))
         for family in FAMILIES
-        if family not in ("screening", "identity")
+        if family not in ("screening", "identity", "rights")
     ]
     results = trail.rows(ScreeningResult, mine).sort("school_year", "measure", "occurred_on", nulls_last=True)
     outcomes = trail.rows(CycleOutcome, mine)
     cycles = trail.rows(Cycle, pl.col("cycle_id").is_in(outcomes["cycle_id"].implode()))
     opened = cycles.select(*PARTITION, "cycle_id", "school_id", "intervention", "opened_on", "closed_on", "state")
     return {
+        RIGHTS: trail.rights(pl.Series([subject])),
         "Placements": trail.rows(TierPlacement, mine).sort(WINDOW),
         "Need levels": trail.rows(NeedLevel, mine)
         .sort(*WINDOW, "measure")

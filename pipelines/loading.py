@@ -18,10 +18,11 @@ from pipelines.rules import aliases_on_record, policy_news, record_policy
 from schemas.exports import layouts
 from schemas.policy import DistrictPolicy, UnreadablePolicy
 from transforms.retention import past_retention
+from warehouse.alone import together
 from warehouse.archive import remove
 from warehouse.home import Home, fingerprint
 from warehouse.landing import Landed, Refused, discover
-from warehouse.log import Log, exports
+from warehouse.log import Log, exports, redactions
 from warehouse.vault import KeySource, Vault, random_keys
 
 Progress = Callable[[str], None]
@@ -92,9 +93,10 @@ class Loader:
         policy, agency = self.home.policy(district_id), self.home.agency()
         report = LoadReport(district_id)
         reader = Reader(district_id, policy, self.log, self.vault, self.secret, self.now)
-        with self.vault.lease(district_id) as renew:
+        with together(self.home), self.vault.lease(district_id) as renew:
             ledger = self.ledger(district_id)
-            aliases = read_aliases(self.home)
+            reader.block()
+            aliases = reader.aliases = read_aliases(self.home)
             report.rules = record_policy(
                 self.log, self.vault, self.secret, district_id, policy, aliases, agency, ledger, self.now
             )
@@ -112,7 +114,7 @@ class Loader:
                     if each.batch_id in past:
                         self._take(each.landed, policy)
                     else:
-                        self._archive(each.landed, each.batch_id, policy)
+                        self._archive(reader, each, policy)
                 elif each.batch_id in status and held[each.batch_id] == against:
                     report.unchanged_files += 1
                     report.still_held += 1
@@ -125,7 +127,7 @@ class Loader:
                     report.rows.append(row)
                     status[each.batch_id], held[each.batch_id] = str(row["status"]), against
                     if row["status"] == "loaded":
-                        self._archive(each.landed, each.batch_id, policy)
+                        self._archive(reader, each, policy)
             if policy.landing == "move":
                 self._clear(files, status, report.refused)
             if report.rows:
@@ -191,13 +193,20 @@ class Loader:
         text = "\0".join((_layouts_text(), policy.model_dump_json(), repr(sorted(aliases.items())), str(roster)))
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
-    def _archive(self, landed: Landed, batch_id: str, policy: DistrictPolicy) -> None:
-        """Keep the bytes of a loaded batch, and take its file out of the landing folder."""
-        kept = self.home.archived(landed.district_id, batch_id, landed.name)
+    def _archive(self, reader: Reader, file: KnownFile, policy: DistrictPolicy) -> None:
+        """Keep the bytes of a loaded batch, and take its file out of the landing folder.
+
+        What they say of erased students is not kept.
+        """
+        landed = file.landed
+        kept = self.home.archived(landed.district_id, file.batch_id, landed.name)
         if not kept.exists():
             kept.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             part = kept.with_name(f".{kept.name}.part")
-            if landed.member is None and not landed.is_packed:
+            copy = reader.copy_without_erased(file)
+            if copy is not None:
+                part.write_bytes(copy)
+            elif landed.member is None and not landed.is_packed:
                 shutil.copyfile(landed.path, part)
             else:
                 part.write_bytes(landed.read())  # unpacked, as its name says
@@ -241,6 +250,7 @@ class Loader:
             .filter(pl.col("parked") > 0, pl.col("tried_at") < pl.col("newest_at"))
         )
         rows: list[dict[str, object]] = []
+        kept_as = redactions(ledger)
         parked = latest.select("batch_id", "attempt", "file", "layout", "export_at", "received_on")
         for batch_id, attempt, name, layout, export_at, received_on in parked.rows():
             renew()
@@ -251,7 +261,8 @@ class Loader:
                 {layout: each} for each in aliases_on_record(self.log, reader.district_id, layout, ledger)
             ]
             again = (know(replace(each, name=name, received_on=received_on), then) for each in found for then in named)
-            file = next((replace(each, export_at=export_at) for each in again if each.batch_id == batch_id), None)
+            expected = _Expected(batch_id, layout, kept_as.get(batch_id))
+            file = next((replace(each, export_at=export_at) for each in map(expected.match, again) if each), None)
             if file is None:
                 continue  # its copy is gone: the rows stay parked, and the ledger says so
             lines = (
@@ -261,6 +272,26 @@ class Loader:
             )
             rows.append(reader.read(file, "", None, lines))
         return rows
+
+
+@dataclass(frozen=True)
+class _Expected:
+    """The archived file of a batch: its bytes as they landed, or without the lines of erased students."""
+
+    batch_id: str
+    layout: str
+    redacted_hash: str | None
+
+    def match(self, file: KnownFile) -> KnownFile | None:
+        """The file under its batch's id; None where it is another."""
+        if self.redacted_hash is None:
+            return file if file.batch_id == self.batch_id else None
+        sheet = file.landed.sheet
+        is_it = hashlib.sha256(file.landed.path.read_bytes()).hexdigest() == self.redacted_hash
+        is_sheet = sheet is None or file.landed.name.endswith(f"!{sheet}")
+        if not (is_it and is_sheet) or file.layout is None or file.layout.id != self.layout:
+            return None
+        return replace(file, batch_id=self.batch_id, redacted_hash=self.redacted_hash)
 
 
 def read_aliases(home: Home) -> Aliases:

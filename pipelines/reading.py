@@ -10,6 +10,7 @@ from pathlib import Path
 
 import polars as pl
 
+from pipelines.blocking import BlockList, bound, copy_without, tables_in
 from pipelines.extracts import FullExtract, full_extract
 from schemas.contract import columns
 from schemas.events import ParkedRow
@@ -21,20 +22,22 @@ from transforms.batches import (
     Changes,
     FileFacts,
     Stamp,
+    erase,
     merged_events,
     name_facts,
     only_lines,
     park,
     settle,
 )
-from transforms.exports import Context, Parsed, parse, unhashed, wanted
+from transforms.exports import Context, Parsed, parse, unhashed, wanted, without
 from transforms.identity import best_match
 from transforms.recognition import Held, Recognised, recognise
 from warehouse.home import fingerprint
 from warehouse.landing import Landed
 from warehouse.lines import UnreadableExport
 from warehouse.log import Log, loaded
-from warehouse.tabular import read_header, read_table
+from warehouse.redaction import physical_lines
+from warehouse.tabular import RawTable, read_header, read_table
 from warehouse.vault import Vault
 
 Aliases = Mapping[str, Mapping[str, Sequence[str]]]
@@ -60,6 +63,8 @@ class KnownFile:
     batch_id: str
     export_at: datetime | None = None
     """Set when the file is read again: what the first reading took."""
+    redacted_hash: str | None = None
+    """Set when a copy is read again that lacks the lines of erased students."""
 
     @property
     def layout(self) -> Layout | None:
@@ -120,9 +125,43 @@ class Reader:
     vault: Vault
     secret: bytes
     now: Callable[[], datetime]
+    aliases: Aliases = field(default_factory=dict)
+    blocked: BlockList = field(init=False)
+    _moved: dict[str, list[int]] = field(default_factory=dict, init=False)
+    """By batch, lines with facts that were moved to an erased student."""
     _ahead: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1), init=False)
     _begun: dict[int, Future[ParsedFile]] = field(default_factory=dict, init=False)
     """By identity: two landed files may have equal bytes and other names and times."""
+
+    def __post_init__(self) -> None:
+        self.blocked = BlockList(self.district_id, self.secret)
+
+    def block(self) -> None:
+        """Take note of the erased students; the district's lease is held."""
+        digests = self.vault.blocked(self.district_id)
+        if digests.len():
+            self.blocked = BlockList(self.district_id, self.secret, digests, self.vault.roster_ids(self.district_id))
+
+    def copy_without_erased(self, file: KnownFile) -> bytes | None:
+        """The file without the rows of erased students; None where it has none.
+
+        A workbook's copy holds all its sheets, so it lacks their rows too.
+        """
+        if not self.blocked:
+            return None
+        data = file.landed.read()
+        gone: dict[str, list[int]] = {}
+        for sheet, name in tables_in(data, file.landed.name):
+            binding = bound(data, name, self.aliases)
+            if binding is None:
+                continue
+            table = read_table(data, name, wanted(binding))
+            parsed = parse(table.rows, binding, context_of(file, self.district_id, self.policy), name_all=True)
+            records = set(self.blocked.lines(parsed)["source_line"])
+            if name == file.landed.name:
+                records |= set(self._moved.get(file.batch_id, ()))
+            gone[sheet] = sorted(records) if sheet else physical_lines(data, records, _starts(table))
+        return copy_without(data, gone) if any(gone.values()) else None
 
     def look_ahead(self, file: KnownFile) -> None:
         """Begin to parse a file in another thread: what it says depends on nothing that is written meanwhile."""
@@ -150,6 +189,7 @@ class Reader:
             "export_at": export_time(file, self.policy),
             "received_on": file.landed.received_on,
             "home_fingerprint": fingerprint(self.secret),
+            "redacted_hash": file.redacted_hash,
         }
         try:
             row |= self._load(file, row, year, lines)
@@ -176,13 +216,16 @@ class Reader:
         return self._parse(file) if begun is None else begun.result()
 
     def _parse(self, file: KnownFile) -> ParsedFile:
-        return parse_file(file, self.district_id, self.policy)
+        return parse_file(file, self.district_id, self.policy, name_all=bool(self.blocked))
 
     def _load(
         self, file: KnownFile, row: Mapping[str, object], year: str | None, lines: pl.Series | None
     ) -> dict[str, object]:
         binding, parsed, damaged, records = self.parse(file)
         layout = binding.layout
+        erased = self.blocked.lines(parsed)
+        if erased.height:
+            parsed = without(parsed, erased)
         refuse_other_year(parsed, records, self.policy)
         stamp = Stamp(
             batch_id=file.batch_id,
@@ -204,6 +247,11 @@ class Reader:
         if pairs is not None and layout.kind != "roster":
             read = park(read, pairs["subject_key"])
         facts = name_facts(read, stamp)
+        moved = self.blocked.facts(facts)
+        if moved.height:
+            self._moved[file.batch_id] = moved["source_line"].to_list()
+            read = erase(read, moved)
+            facts = {family: rows.join(moved, on="source_line", how="anti") for family, rows in facts.items()}
         known = loaded(self.log.ledger_rows([self.district_id]))
         extract = FullExtract()
         if layout.id in self.policy.full_extracts and lines is None:
@@ -235,7 +283,14 @@ class Reader:
         if extract.rows is not None:
             self.log.append_extract(stamp.batch_id, stamp.attempt, *extract.rows)
         counted = _counted(read, changes, binding.renamed, binding.new, extract.message)
+        is_sheet = bool(self.blocked) and file.landed.sheet is not None  # its copy has the other sheets as well
+        if lines is None and (is_sheet or erased.height + moved.height):
+            counted["redacted_hash"] = self._hash_without_erased(file)
         return counted | match | {**extract.counts, "school_years": _school_years(changes)}
+
+    def _hash_without_erased(self, file: KnownFile) -> str | None:
+        copy = self.copy_without_erased(file)
+        return None if copy is None else hashlib.sha256(copy).hexdigest()
 
     def _full_extract(
         self,
@@ -356,8 +411,25 @@ class Reader:
         self.vault.add_classes(self.district_id, layout.id, rows)
 
 
-def parse_file(file: KnownFile, district_id: str, policy: DistrictPolicy) -> ParsedFile:
-    """What a file says to a district; nothing is written.
+def _starts(table: RawTable) -> list[int]:
+    """The lines on which a record starts, whether it could be read or not."""
+    return [*table.rows["source_line"].to_list(), *table.damaged["source_line"].to_list()]
+
+
+def context_of(file: KnownFile, district_id: str, policy: DistrictPolicy) -> Context:
+    """What the rows of a file mean depends on."""
+    return Context(
+        district_id=district_id,
+        file_name=file.landed.name,
+        export_at=export_time(file, policy),
+        time_zone=policy.time_zone,
+        year_starts=(policy.year_starts_month, 1),
+        section_vocabulary=SECTION_VOCABULARY,
+    )
+
+
+def parse_file(file: KnownFile, district_id: str, policy: DistrictPolicy, *, name_all: bool = False) -> ParsedFile:
+    """What a file says to a district; nothing is written. ``name_all`` as ``transforms.exports.parse`` has it.
 
     Raises:
         HeldFile: no layout fits, or the bytes cannot be read.
@@ -369,15 +441,8 @@ def parse_file(file: KnownFile, district_id: str, policy: DistrictPolicy) -> Par
         table = read_table(file.landed.read(), file.landed.name, wanted(binding))
     except UnreadableExport as error:
         raise HeldFile("unreadable", str(error)) from None
-    context = Context(
-        district_id=district_id,
-        file_name=file.landed.name,
-        export_at=export_time(file, policy),
-        time_zone=policy.time_zone,
-        year_starts=(policy.year_starts_month, 1),
-        section_vocabulary=SECTION_VOCABULARY,
-    )
-    return binding, parse(table.rows, binding, context), table.damaged, table.records
+    context = context_of(file, district_id, policy)
+    return binding, parse(table.rows, binding, context, name_all=name_all), table.damaged, table.records
 
 
 def refuse_other_year(parsed: Parsed, records: int, policy: DistrictPolicy) -> None:

@@ -12,6 +12,7 @@ from pipelines.history import dagster_home, instance_of
 from pipelines.loading import Sources
 from pipelines.partitions import add_districts, run_tags
 from pipelines.refresh import refresh
+from pipelines.reproducible import not_reproducible
 from pipelines.sensors import EVERYTHING
 from pipelines.work import Outcome, Past, Work, plausible, published_files
 from schemas.policy import DistrictPolicy, UnreadablePolicy
@@ -88,8 +89,8 @@ def rebuild_as_of(
     By ``received``, a backfilled file counts from the day it is declared received, and every table of the warehouse
     says that it is reconstructed. Policies have no such day: where none was on record yet, today's rules.
     """
-    outcome = Outcome(list(districts), past=Past(as_of, by))
     then, log = Home(out), Log(home)
+    outcome = Outcome(list(districts), past=Past(as_of, by, not_reproducible(log.ledger_rows(districts), as_of)))
     projections, past = Projections(then.projections), Log(then)
     policies = policies_of(home) | {district: home.policy(district) for district in districts}
     outcome.refreshed = refresh(log, projections, policies, as_of=as_of, by=by, plausible=plausible, progress=progress)
@@ -101,5 +102,5 @@ def rebuild_as_of(
     past.rejected.replace(rejected, known)
     progress("warehouse")
     files = published_files(past, projections, district_id=districts)
-    outcome.published = publish(then.warehouse, files, note=Past(as_of, by).words)
+    outcome.published = publish(then.warehouse, files, note=past_day.words)
     return outcome

@@ -15,6 +15,10 @@ from warehouse.log import Log, loaded
 from warehouse.vault import Vault
 
 
+class NotPossible(Exception):
+    """What was asked cannot be done; says why, and what to do. Nothing was written."""
+
+
 @dataclass(frozen=True)
 class Statement:
     """One thing that a person decided, in one or more facts of a family."""

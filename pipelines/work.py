@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib import import_module
@@ -13,9 +13,11 @@ from typing import Any
 import polars as pl
 
 from pipelines.contracts import STAGES
+from pipelines.erasure import at_work
 from pipelines.loading import HomeMismatch, Loader, LoadReport, Sources
 from pipelines.looked import remember, remembered
 from pipelines.refresh import RefreshReport, refresh
+from pipelines.reproducible import REASON, in_words
 from schemas.contract import BrokenContract
 from schemas.policy import DistrictPolicy, UnreadablePolicy
 from schemas.projections import Projection
@@ -49,6 +51,13 @@ class Past:
 
     as_of: datetime
     by: Known = "recorded"
+    erased: pl.DataFrame | None = None
+    """Districts in which students were erased since: ``reproducible.not_reproducible``."""
+
+    @property
+    def is_reproducible(self) -> bool:
+        """Whether it comes out as it did on the day."""
+        return self.erased is None or self.erased.is_empty()
 
     @property
     def words(self) -> str:
@@ -56,7 +65,7 @@ class Past:
         told = f"As known at {self.as_of.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC."
         if self.by == "received":
             told += " Reconstructed: backfilled files count from the day they were declared received."
-        return told
+        return told if self.erased is None else f"{told} {in_words(self.erased)}".rstrip()
 
 
 @dataclass
@@ -124,6 +133,8 @@ class Outcome:
             "district_files": self.district_files,
             "as_of": self.past and self.past.as_of.astimezone(UTC).isoformat(),
             "reconstructed": self.past and self.past.by == "received",
+            "reproducible": self.past and self.past.is_reproducible,
+            "not_reproducible_reason": REASON if self.past and not self.past.is_reproducible else None,
         }
 
     @property
@@ -164,7 +175,10 @@ class Work:
         """
         outcome = self.outcome = Outcome(list(districts))
         try:
-            self._run(outcome, stages, self.progress or say)
+            with ExitStack() as stack:
+                with told("finishing an erasure"):
+                    stack.enter_context(at_work(self.home))
+                self._run(outcome, stages, self.progress or say)
         except PassFailed as failure:
             outcome.failed = {**dict.fromkeys(districts, str(failure)), **outcome.failed}
             outcome.transient |= failure.transient

@@ -208,17 +208,31 @@ class IdentityEvent(Event):
 
 
 class LogEvent(Event):
-    """`EventRetracted`, `EventRestored`: what the log no longer says. School year is `all`.
+    """`EventRetracted`, `EventRestored`, `SubjectErased`: what the log no longer says. School year is `all`.
 
-    One row per version of a retraction. It takes back one version of a fact, for as long as the exports say the same;
-    the version before it then stands. Its target may arrive later.
+    One row per version of a retraction, per erasure and per event that was erased. A retraction takes back one version
+    of a fact, for as long as the exports say the same; the version before it then stands. Its target may arrive later.
+    Where an event was erased stands a row of its reading with random ids, so that the log still has as many events as
+    the ledger counts.
     """
 
     target_family: pl.String = field("Event family of the target.")
     target_key: pl.String = field("Natural key of the target.")
     target_hash: pl.String = field("Content hash of the target.")
     target_at: UTC = field("When the source exported the target.")
-    is_restored: pl.Boolean = field("True where a person took the retraction back.")
+    is_restored: pl.Boolean = field("True where a person took the retraction back, or let an erased student in again.")
+
+
+class RightsEvent(Event):
+    """What a student's family asked, what was decided, and to whom the record went (34 CFR 99.10, 99.20, 99.32).
+
+    One row per version of one request, decision, statement or disclosure. School year is `all`.
+    """
+
+    row_id: pl.String = field("Number of the case; a decision has that of its request.")
+    decision: pl.String = field("granted, refused or answered; null where nothing is decided.")
+    basis: pl.String = field("Why a record could be disclosed: a code of the list.")
+    note_chars: pl.Int64 = field("Length of the text; the text itself stays in the notes store.")
 
 
 class RuleEvent(Event):
@@ -249,6 +263,7 @@ FAMILIES: dict[str, type[Event]] = {
     "identity": IdentityEvent,
     "rules": RuleEvent,
     "log": LogEvent,
+    "rights": RightsEvent,
 }
 """Event families; each is one Delta table of the log."""
 
@@ -349,6 +364,7 @@ _GROUP_SESSION = Key(("group_id", "starts_at"), needs=("group_id",))
 _TUTORING = Key(("subject_key", "starts_at", "tutor_key"))
 _PAIR = (Key(("loser_key", "winner_key")),)
 _TARGET = (Key(("target_key", "target_hash", "target_at")),)
+_CASE = (Key(("subject_key", "row_id")),)
 
 EVENT_TYPES: dict[str, EventType] = {
     "ScreenerScored": EventType("screening", "test", _TEST),
@@ -395,12 +411,38 @@ EVENT_TYPES: dict[str, EventType] = {
     "StudentIdentified": EventType("identity", "state_id", (Key(("subject_key",)),)),
     "EventRetracted": EventType("log", "retracted", _TARGET),
     "EventRestored": EventType("log", "retracted", _TARGET),
+    "InspectionRequested": EventType("rights", "inspection", _CASE),
+    "InspectionAnswered": EventType("rights", "inspection_answered", _CASE),
+    "AmendmentRequested": EventType("rights", "amendment", _CASE),
+    "AmendmentDecided": EventType("rights", "amendment_decided", _CASE),
+    "StatementAttached": EventType("rights", "statement", _CASE),
+    "DisclosureLogged": EventType("rights", "disclosure", _CASE),
     "PolicySet": EventType("rules", "policy", (Key(("valid_from",)),)),
     "CalendarSet": EventType("rules", "calendar", (Key(("calendar_year",)),)),
     "LayoutAliasAdded": EventType("rules", "layout_alias", (Key(("aliased_layout",)),)),
     "DistrictLinksSet": EventType("rules", "district_links", (Key(()),)),
 }
 """Event types a layout may state; corrections and withdrawals are later versions of `ScreenerScored`."""
+
+SUBJECT_ERASED = "SubjectErased"
+"""Stands for an erasure, and for each event that was erased; its ids are random and no hash of anything."""
+ERASURE_REASONS = ("request", "contract_end", "court_order", "not_ours", "other")
+"""Why a student is erased: the closed list of `reason`."""
+UNDO_REASONS = ("enrolled_again", "erased_by_mistake", "court_order", "other")
+"""Why an erased student is let in again."""
+DISCLOSURE_BASES = (
+    "consent",
+    "new_school",
+    "audit_or_evaluation",
+    "study",
+    "financial_aid",
+    "accreditation",
+    "court_order",
+    "emergency",
+    "child_welfare",
+    "other",
+)
+"""Why a record could be disclosed (34 CFR 99.30, 99.31), but for disclosures that need no log (99.32(d))."""
 
 RETRACTION_REASONS = ("wrong_student", "correction_was_wrong", "entered_in_error", "not_given", "other")
 """Why a person takes an event back: the closed list of `reason`. What they type stays in the notes store."""

@@ -195,6 +195,17 @@ class Layout(_Model):
         return self
 
 
+def id_types(kind: Literal["id", "person"]) -> frozenset[str]:
+    """Types of the ids of students (`id`), or of others (`person`), that any layout has."""
+    parts = [
+        columns
+        for layout in layouts().values()
+        for columns in (layout.columns, *(each.columns for each in (*layout.facts, *layout.blocks)))
+    ]
+    found = [column for columns in parts for column in columns.values() if column.type == kind]
+    return frozenset(column.id_type for column in found if column.id_type)
+
+
 class UnknownLayout(Exception):
     """No layout of this name."""
 

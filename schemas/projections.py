@@ -927,6 +927,9 @@ class IngestLedger(Contract):
     renamed_columns: pl.String = field("Known renames, as `today's name = name in the file`, separated by `;`.")
     new_columns: pl.String = field("Headers no layout knows, separated by `;`.")
     home_fingerprint: pl.String = field("Fingerprint of the secret that keyed the hashes.", nullable=False)
+    redacted_hash: pl.String = field(
+        "SHA-256 of the archived file since the lines of erased students are not in it; null where it is as it landed."
+    )
 
     class Config:
         unique = ["batch_id", "attempt"]

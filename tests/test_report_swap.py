@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.report import swap
 from pipelines.report.site import OPEN, _in_place_of
+from warehouse import swap
 
 
 def folder(path: Path, text: str) -> Path:

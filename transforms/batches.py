@@ -78,6 +78,11 @@ def park(read: FileFacts, known: pl.Series) -> FileFacts:
     return _set_aside(read, pl.concat([pl.DataFrame(schema={"source_line": pl.Int64}), *strangers]).unique(), "parked")
 
 
+def erase(read: FileFacts, lines: pl.DataFrame) -> FileFacts:
+    """Set aside the rows of erased students: `source_line` of each."""
+    return _set_aside(read, lines, "erased")
+
+
 def only_lines(read: FileFacts, lines: pl.Series) -> FileFacts:
     """The file reduced to these lines."""
     return _only_parsed(replace(read, outcomes=read.outcomes.filter(pl.col("source_line").is_in(lines.implode()))))

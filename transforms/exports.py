@@ -1,7 +1,7 @@
 """Vendor rows to facts, ids for the vault, and rejected rows: one select of typed cells, then filters."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -72,6 +72,8 @@ class Parsed:
     facts_empty: int
     facts_rejected: int
     findings: pl.DataFrame
+    named: pl.DataFrame
+    """Every id of every row, whatever becomes of it; empty unless asked for."""
 
 
 def wanted(binding: Binding) -> set[int]:
@@ -98,14 +100,38 @@ def unhashed(layout: Layout) -> frozenset[str]:
     return frozenset(name for each in ours for name, column in each.items() if not column.hashed)
 
 
-def parse(rows: pl.DataFrame, binding: Binding, context: Context) -> Parsed:
-    """Read every row once.
+def parse(rows: pl.DataFrame, binding: Binding, context: Context, *, name_all: bool = False) -> Parsed:
+    """Read every row once; ``name_all`` also lists the ids of rows that are rejected or out of scope.
 
     A cell that cannot be understood rejects its row where it is a column of the row or the layout has one
     slot, else only its slot. Scope is decided first: a broken cell in another subject's row is out of
     scope. Blank student ids reject a row that means a student.
     """
-    return _Parse(rows, binding, context).parsed()
+    return _Parse(rows, binding, context).parsed(name_all=name_all)
+
+
+def without(parsed: Parsed, lines: pl.DataFrame) -> Parsed:
+    """What a file says without the rows of erased students: they are of the outcome `erased`, and nothing else is kept.
+
+    Args:
+        parsed: The file.
+        lines: `source_line` of these rows.
+    """
+
+    def left(rows: pl.DataFrame) -> pl.DataFrame:
+        return rows.join(lines, on="source_line", how="anti", maintain_order="left")
+
+    is_erased = pl.col("source_line").is_in(lines["source_line"].implode())
+    return replace(
+        parsed,
+        facts={family: left(rows) for family, rows in parsed.facts.items()},
+        identifiers=left(parsed.identifiers),
+        vault_rows=left(parsed.vault_rows),
+        notes=left(parsed.notes),
+        rejected=left(parsed.rejected),
+        unread=left(parsed.unread),
+        outcomes=parsed.outcomes.with_columns(outcome=pl.when(is_erased).then(pl.lit("erased")).otherwise("outcome")),
+    )
 
 
 class _Parse:
@@ -129,7 +155,7 @@ class _Parse:
         self.typed = self.cells.rows
         self._judge()
 
-    def parsed(self) -> Parsed:
+    def parsed(self, *, name_all: bool = False) -> Parsed:
         slots = range(len(self.binding.slots))
         counts = self.typed.select(
             pl.lit(0, dtype=pl.UInt32).alias("start"),
@@ -143,7 +169,7 @@ class _Parse:
         }
         return Parsed(
             facts={family: frame.select(list(fact_schema(family))) for family, frame in facts.items()},
-            identifiers=self._identifiers(),
+            identifiers=self._identifiers((pl.col("outcome") == "parsed") & pl.col("own_id").is_not_null()),
             vault_rows=self._vault_rows(),
             notes=self._notes(),
             persons=self._persons(),
@@ -154,6 +180,7 @@ class _Parse:
             facts_empty=sum(counts[f"empty.{n}"][0] for n in slots),
             facts_rejected=sum(counts[f"bad.{n}"][0] for n in slots),
             findings=self._findings(frames),
+            named=self._identifiers(pl.lit(value=name_all)),
         )
 
     # Outcomes
@@ -365,8 +392,8 @@ class _Parse:
 
     # Vault
 
-    def _identifiers(self) -> pl.DataFrame:
-        rows = self.typed.filter((pl.col("outcome") == "parsed") & pl.col("own_id").is_not_null())
+    def _identifiers(self, which: pl.Expr) -> pl.DataFrame:
+        rows = self.typed.filter(which)
         found = []
         for key, column in self.specs.items():
             if column.type != "id":

@@ -1,7 +1,10 @@
 """Delta Lake tables made from contracts: created before the first write, appended, partitions replaced, read."""
 
+import copy
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+import os
+import shutil
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from urllib.parse import unquote
@@ -21,6 +24,7 @@ from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundErr
 from deltalake.schema import ArrayType, PrimitiveType, StructType
 
 from schemas.contract import Contract, columns, conform, nullable, summary, table_name
+from warehouse.swap import restore, take_place
 
 STATISTICS = ("occurred_on", "export_at", "recorded_at", "benchmark_window", "measure")
 """Only these columns get statistics: ids and text must not stand in the transaction log (SEMANTICS 5.4)."""
@@ -198,6 +202,52 @@ class Table:
             raise StoreError(f"table {self.name}: cannot be packed ({type(error).__name__})") from None
         return True
 
+    def rebuild(self, rows_of: Callable[[pl.DataFrame], pl.DataFrame], more: pl.DataFrame | None = None) -> None:
+        """Make the table anew from its rows in a folder of its own, which then takes its place.
+
+        Nothing of the old table is left: neither the files of its earlier versions nor its transaction log. Files of
+        a partition become one, with their rows in the order they had. Nobody else may write it meanwhile; whoever
+        looks sees the table of before or the new one. A rebuild that broke off is begun again.
+
+        Args:
+            rows_of: What stays of some of the rows.
+            more: Rows that are added.
+
+        Raises:
+            StoreError: the table is not in a folder, or cannot be read or written.
+        """
+        if "://" in self.uri:
+            raise StoreError(f"table {self.name} stands in an object store; only one in a folder can be made anew.")
+        made = self.clear()
+        fresh = copy.copy(self)
+        fresh.uri = str(made)
+        if self._found() is None and more is None:
+            return
+        fresh.delta()
+        for files in self._files_by_partition():
+            fresh.append(rows_of(_scan(files, columns(self.contract), self.storage_options).collect()))
+        if more is not None:
+            fresh.append(more)
+        _sync_below(made)
+        take_place(made, Path(self.uri))
+        if made.exists():  # the old table; there is none where this one is the first
+            shutil.rmtree(made)
+
+    def clear(self) -> Path:
+        """Remove what a rebuild left that broke off; returns where the next one builds."""
+        target = Path(self.uri)
+        made = target.with_name(f".{target.name}.rebuilding")
+        restore(target)
+        shutil.rmtree(made, ignore_errors=True)
+        return made
+
+    def _files_by_partition(self) -> Iterator[list[str]]:
+        """Files that stand, those of one partition together."""
+        parts: dict[str, list[str]] = {}
+        for uri in sorted(self.file_uris()):
+            parts.setdefault(uri.rpartition("/")[0], []).append(uri)
+        yield from parts.values()
+
     def _holding(self, partitions: Iterable[tuple[str, ...]]) -> str:
         """The predicate that holds in these partitions."""
         return " OR ".join(
@@ -262,6 +312,17 @@ class Table:
             value: (rows, hashlib.sha256(files.encode()).hexdigest()[:32])
             for value, rows, files in parts.select("value", "rows", "files").rows()
         }
+
+
+def _sync_below(folder: Path) -> None:
+    """Have everything below a folder on the disk."""
+    for here, _, files in os.walk(folder):
+        for path in (*(Path(here, name) for name in files), Path(here)):
+            handle = os.open(path, os.O_RDONLY)
+            try:
+                os.fsync(handle)
+            finally:
+                os.close(handle)
 
 
 def _stored(table: DeltaTable) -> dict[str, pl.DataType]:

@@ -157,6 +157,12 @@ def loaded(ledger: pl.DataFrame) -> pl.DataFrame:
     return ledger.filter(pl.col("status") == "loaded").select(*READING, "layout")
 
 
+def redactions(ledger: pl.DataFrame) -> dict[str, str]:
+    """Hash of the archived file of each batch that is kept without the lines of erased students."""
+    marked = ledger.drop_nulls("redacted_hash").sort("recorded_at", "attempt")
+    return dict(marked.select("batch_id", "redacted_hash").rows())
+
+
 def exports(ledger: pl.DataFrame) -> pl.DataFrame:
     """Ledger rows of files that landed: all but those of policies and statements."""
     return ledger.filter(~pl.col("layout").is_in([POLICY, STATEMENT]).fill_null(value=False))

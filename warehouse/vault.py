@@ -21,6 +21,9 @@ PERSON_COLUMNS = ("given_name", "middle_name", "family_name", "preferred_name", 
 CLASS_COLUMNS = ("class_title", "class_code")
 TEACHER_COLUMNS = ("teacher_id", "teacher_name")
 LEASE_SECONDS = 120.0
+KEYED = ("subject_id", "roster_id", "seen_id", "person")
+"""Tables with rows of a student."""
+NAMED_BY_ID = KEYED[:3]
 CACHE_KIB = 65_536
 
 _SCHEMA = """
@@ -55,6 +58,10 @@ create table if not exists class_teacher (
 create table if not exists attempt (
     district_id text not null, batch_id text not null, attempt integer not null,
     primary key (batch_id, attempt)
+) without rowid;
+create table if not exists erased (
+    district_id text not null, digest text not null, erasure text not null,
+    primary key (district_id, digest, erasure)
 ) without rowid;
 create table if not exists clock (one integer primary key check (one = 1), last_us integer not null);
 create table if not exists lease (
@@ -206,6 +213,87 @@ class Vault:
                 taught = classes.select("class_id", layout=pl.lit(layout), teacher=pl.coalesce(present))
                 self._insert("class_teacher", district_id, taught.drop_nulls().unique())
 
+    def keys_with(self, id_text: str, not_types: Sequence[str] = ()) -> pl.DataFrame:
+        """Whom an id names, in every district and whatever its type but these: `district_id`, `subject_key`."""
+        where = f"id = ? and id_type not in ({', '.join('?' * len(not_types))})"
+        each = [f"select district_id, subject_key from {table} where {where}" for table in NAMED_BY_ID]  # noqa: S608
+        rows = self._connection.execute(" union ".join(each), (id_text, *not_types) * len(each)).fetchall()
+        return _listed(rows, "district_id", "subject_key").sort("district_id", "subject_key")
+
+    def districts_of(self, subject_key: str) -> list[tuple[str, str]]:
+        """Where a subject key is one: district and the key."""
+        each = [f"select district_id, subject_key from {table} where subject_key = ?" for table in KEYED]  # noqa: S608
+        return self._connection.execute(" union ".join(each), (subject_key,) * len(each)).fetchall()
+
+    def id_types(self, district_id: str) -> set[str]:
+        """Types of the ids that a district's files have had."""
+        each = [f"select distinct id_type from {table} where district_id = ?" for table in NAMED_BY_ID]  # noqa: S608
+        rows = self._connection.execute(" union ".join(each), (district_id,) * len(each)).fetchall()
+        return {name for (name,) in rows}
+
+    def ids_of(self, district_id: str, keys: Sequence[str]) -> pl.DataFrame:
+        """Every id of these students: `id_type`, `id`, `is_own`, `others`.
+
+        `is_own` says that a key was given for it, `others` how many other students are known by it too.
+        """
+        is_mine = pl.col("subject_key").is_in(list(keys))
+        known = [
+            self._select(table, ("id_type", "id", "subject_key"), district_id).with_columns(
+                is_own=pl.lit(table == "subject_id")
+            )
+            for table in NAMED_BY_ID
+        ]
+        return (
+            pl.concat(known)
+            .group_by("id_type", "id")
+            .agg(
+                is_mine=is_mine.any(),
+                is_own=(is_mine & pl.col("is_own")).any(),
+                others=pl.col("subject_key").filter(~is_mine).n_unique().cast(pl.Int64),
+            )
+            .filter("is_mine")
+            .drop("is_mine")
+            .sort("id_type", "id")
+        )
+
+    def names_of(self, district_id: str, keys: Sequence[str]) -> list[tuple[str, str]]:
+        """Given and family name of these students, as files wrote them, where both are known."""
+        rows = self._select("person", ("subject_key", "given_name", "family_name"), district_id)
+        named = rows.filter(pl.col("subject_key").is_in(list(keys))).drop_nulls()
+        return named.select("given_name", "family_name").unique().sort(pl.all()).rows()
+
+    def block(self, district_id: str, erasure: str, digests: Sequence[str]) -> None:
+        """Rows with one of these ids become nobody's from now on; given as keyed hashes."""
+        with self.transaction():
+            self._insert("erased", district_id, pl.DataFrame({"digest": list(digests), "erasure": erasure}))
+
+    def blocked(self, district_id: str) -> pl.Series:
+        """Keyed hashes of the ids of erased students."""
+        return self._select("erased", ("digest",), district_id)["digest"].unique()
+
+    def unblock(self, district_id: str, digests: Sequence[str]) -> int:
+        """Let students in again whom these digests name, under all of their ids; returns of how many erasures."""
+        rows = self._select("erased", ("digest", "erasure"), district_id)
+        lifted = rows.filter(pl.col("digest").is_in(list(digests)))["erasure"].unique().to_list()
+        with self.transaction():
+            self._connection.executemany(
+                "delete from erased where district_id = ? and erasure = ?", [(district_id, each) for each in lifted]
+            )
+        return len(lifted)
+
+    def forget(self, district_id: str, keys: Sequence[str]) -> None:
+        """Delete every row of these students and write the file anew, so that no free page holds what was deleted."""
+        self._connection.execute("pragma secure_delete = on")
+        with self.transaction():
+            for table in KEYED:
+                self._connection.executemany(
+                    f"delete from {table} where district_id = ? and subject_key = ?",  # noqa: S608 names are ours
+                    [(district_id, key) for key in keys],
+                )
+        self._connection.execute("vacuum")
+        self._connection.execute("pragma wal_checkpoint(truncate)")
+        self._read.clear()
+
     def begin_attempt(self, district_id: str, batch_id: str) -> int:
         """Number of the next reading of a file; a number once given never comes back, whatever became of it."""
         with self.transaction():
@@ -301,6 +389,10 @@ class Vault:
         ).fetchone()
         found = pl.DataFrame(dict(zip(names, ([each] for each in lists), strict=True)))
         return found.select(pl.all().str.json_decode(pl.List(pl.String)).explode(empty_as_null=False))
+
+
+def _listed(rows: Sequence[tuple[str, ...]], *names: str) -> pl.DataFrame:
+    return pl.DataFrame(rows, schema=dict.fromkeys(names, pl.String), orient="row")
 
 
 def _named(rows: pl.DataFrame, key: Sequence[str], values: Sequence[str], layout: str) -> pl.DataFrame:

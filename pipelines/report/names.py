@@ -5,7 +5,11 @@ import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from pipelines.rights import with_statement
 from warehouse.home import Home
+
+STATEMENT = " (a statement is attached)"
+"""Said of a student whose family had one attached, wherever the record is shown (34 CFR 99.21(c))."""
 
 
 class NamesRefused(Exception):
@@ -52,5 +56,9 @@ def read_names(home: Home, district: str) -> Names:
             "--with-names needs the vault, and vault/vault.sqlite of this home cannot be read here. Ask a person who"
             " has the vault to make the report, or leave --with-names out."
         ) from None
-    students = {key: ", ".join(each for each in (family, given) if each) for key, family, given in people}
+    marked = with_statement(home, district)
+    students = {
+        key: ", ".join(each for each in (family, given) if each) + (STATEMENT if key in marked else "")
+        for key, family, given in people
+    }
     return Names(students, dict(classes))

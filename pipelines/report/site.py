@@ -5,7 +5,7 @@ import os
 import posixpath
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from hashlib import sha256
 from importlib.resources import files
@@ -18,8 +18,9 @@ from pipelines.report import checks, classroom, cycles, district, meetings, meth
 from pipelines.report.names import read_names
 from pipelines.report.page import SECTIONS, Page
 from pipelines.report.reading import NothingToReport, Reading, years_of
-from pipelines.report.swap import restore, take_place
+from pipelines.reproducible import in_words, not_reproducible
 from warehouse.home import Home
+from warehouse.swap import restore, take_place
 
 PAGES: tuple[Callable[[Reading], Iterable[Page]], ...] = (
     district.pages,
@@ -94,6 +95,17 @@ def build_report(
         NothingToReport: nothing is published of this district and year.
         NamesRefused: names were asked for and the vault cannot be read.
     """
+    while True:
+        with suppress(_PublishedAnew):
+            return _built(home, district_id, school_year, with_names, out)
+
+
+class _PublishedAnew(Exception):
+    """The warehouse that was read is no longer the one that is published: somebody may have been erased from it."""
+
+
+def _built(home: Home, district_id: str, school_year: str | None, with_names: bool, out: Path | None) -> Built:
+    before = _published(home)
     names = read_names(home, district_id) if with_names else None
     years = years_of(home, district_id)
     if school_year is not None and school_year not in years:
@@ -106,7 +118,18 @@ def build_report(
     pages = [page for make in PAGES for page in make(reading)]
     with _in_place_of(target, OPEN_WITH_NAMES if with_names else OPEN) as write:
         size = sum(write(page.path, text) for page, text in rendered(reading, pages))
+        if _published(home) != before:
+            raise _PublishedAnew
     return Built(target, len(pages), size)
+
+
+def _published(home: Home) -> tuple[int, int] | None:
+    """Which file is published; None where there is none."""
+    try:
+        about = home.warehouse.stat()
+    except FileNotFoundError:
+        return None
+    return about.st_ino, about.st_mtime_ns
 
 
 def rendered(reading: Reading, pages: Sequence[Page]) -> Iterator[tuple[Page, str]]:
@@ -161,7 +184,7 @@ def _made_of(reading: Reading) -> str:
     loaded = ledger.filter(ledger["status"] == "loaded")["recorded_at"].drop_nulls()
     latest = max(loaded, default=None)
     until = "" if latest is None else f" of what was loaded until {words.day(latest.date())} (UTC)"
-    return f"Made by Tierline{until}."
+    return f"Made by Tierline{until}. {in_words(not_reproducible(ledger))}".rstrip()
 
 
 def _own(name: str) -> str:
