@@ -19,7 +19,7 @@ from pipelines.report.names import read_names
 from pipelines.report.page import SECTIONS, Page
 from pipelines.report.reading import NothingToReport, Reading, years_of
 from pipelines.report.swap import restore, take_place
-from warehouse.home import Home
+from warehouse.home import Home, refuse_open
 
 PAGES: tuple[Callable[[Reading], Iterable[Page]], ...] = (
     district.pages,
@@ -93,6 +93,7 @@ def build_report(
     Raises:
         NothingToReport: nothing is published of this district and year.
         NamesRefused: names were asked for and the vault cannot be read.
+        HomeError: others can open the folder that names would go to.
     """
     names = read_names(home, district_id) if with_names else None
     years = years_of(home, district_id)
@@ -103,6 +104,8 @@ def build_report(
         raise NothingToReport(f"The warehouse has nothing of {district_id}. `tierline status` says what is loaded.")
     reading = Reading(home, district_id, school_year or years[-1], names)
     target = (out or home.reports) / (f"{district_id}-with-names" if with_names else district_id)
+    if with_names and target.exists():
+        refuse_open(target)
     pages = [page for make in PAGES for page in make(reading)]
     with _in_place_of(target, OPEN_WITH_NAMES if with_names else OPEN) as write:
         size = sum(write(page.path, text) for page, text in rendered(reading, pages))
