@@ -179,7 +179,7 @@ def unpack(archive: zipfile.ZipFile, member: zipfile.ZipInfo, budget: Budget) ->
         Unsafe: it is more than may come, or not as much as the archive says.
     """
     whole = copy.copy(member)
-    whole.file_size = budget.left + PIECE  # zipfile cuts at the size it is told
+    whole.file_size = budget.left + 2 * PIECE  # zipfile cuts at the size it is told
     size = 0
     with archive.open(whole) as stream:
         while piece := stream.read(PIECE):
