@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 N ?= 100000
 
-.PHONY: demo test lint types imports unit slow pictures bench bench-classes bench-questions bench-state bench-peer validation docs site ui clean
+.PHONY: demo test lint types imports unit slow fuzz pictures bench bench-classes bench-questions bench-state bench-peer validation docs site ui clean
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -35,6 +35,10 @@ unit: $(VENV)/.installed
 slow: $(VENV)/.installed
 	EXAMPLES=all POLARS_MAX_THREADS=1 OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadscope --no-loadscope-reorder \
 		-m 'slow or hypothesis'
+
+# 5,000 mutated files of every layout.
+fuzz: $(VENV)/.installed
+	EXAMPLES=all POLARS_MAX_THREADS=1 OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 tests/test_fuzz.py
 
 docs: $(VENV)/.installed
 	$(BIN)/python -m schemas.dictionary

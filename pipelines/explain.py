@@ -1,6 +1,7 @@
 """From a decision back to file and line: classes, students, cycles. Subject keys only; nothing from the vault."""
 
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 
 import polars as pl
 
@@ -255,7 +256,7 @@ class _Trail:
         return _spans(pl.concat(parts), versions)
 
     def files(self, *cited: pl.DataFrame) -> pl.DataFrame:
-        """The files cited, and where the bytes that were loaded are kept; null where they no longer are."""
+        """The files cited, and where the bytes that were loaded are kept; null where who asks cannot see them."""
         batches = pl.concat([rows.select("batch_id") for rows in cited]).unique()
         rows = (
             self.ledger.filter(pl.col("status") == "loaded")
@@ -265,7 +266,7 @@ class _Trail:
         paths = [
             self.home.archived(self.district_id, batch, file) for batch, file in rows.select("batch_id", "file").rows()
         ]
-        kept = [path.relative_to(self.home.root).as_posix() if path.exists() else None for path in paths]
+        kept = [path.relative_to(self.home.root).as_posix() if _is_seen(path) else None for path in paths]
         return rows.select(
             "district_id",
             "file",
@@ -274,6 +275,13 @@ class _Trail:
             "recorded_at",
             kept_as=pl.Series(kept, dtype=pl.String),
         )
+
+
+def _is_seen(path: Path) -> bool:
+    try:
+        return path.exists()
+    except PermissionError:
+        return False
 
 
 def _spans(known: pl.DataFrame, versions: pl.DataFrame) -> pl.DataFrame:

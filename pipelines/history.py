@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import dagster as dg
+import yaml
 from dagster._core.storage.event_log import SqliteEventLogStorage
 from dagster._serdes import ConfigurableClassData
 from sqlalchemy import Connection, Engine, create_engine, event
@@ -18,6 +19,9 @@ from warehouse.home import Home, HomeError
 
 FOLDER = ".dagster"
 PATTERN = "*?[]%"
+SECRET = re.compile("password|secret|token", re.IGNORECASE)
+WITH_PASSWORD = re.compile(r"://[^/@\s]*:[^/@\s]+@")
+"""An address that has a password in it."""
 KEPT_OPEN = 8
 """Databases of runs kept open; the web server looks at many."""
 
@@ -70,7 +74,7 @@ def dagster_home(home: Home) -> Path:
     """The folder of this home's Dagster instance, made with the repository's settings where it has none.
 
     Raises:
-        HomeError: Dagster would not find its settings there, and would report to its maker.
+        HomeError: Dagster would not find its settings there, and would report to its maker; or they hold a password.
     """
     if odd := sorted(set(str(home.root)) & set(PATTERN)):
         raise HomeError(
@@ -84,7 +88,30 @@ def dagster_home(home: Home) -> Path:
         part = settings.with_name(f".{settings.name}.{os.getpid()}")
         part.write_text(_settings(folder), "utf-8")
         part.replace(settings)
+    _refuse_passwords(settings)
     return folder
+
+
+def _refuse_passwords(settings: Path) -> None:
+    """A password in a file is in every copy of it; Dagster reads one from the environment by `env: NAME`."""
+    try:
+        written = _written_passwords(yaml.safe_load(settings.read_text("utf-8")), "")
+    except (yaml.YAMLError, UnicodeDecodeError):
+        return  # Dagster says what is wrong with it
+    if written:
+        raise HomeError(
+            f"{settings} has a password written in it, under {', '.join(written)}. Give it in the environment instead:"
+            " env: DAGSTER_PG_PASSWORD in its place."
+        )
+
+
+def _written_passwords(value: object, name: str) -> list[str]:
+    if isinstance(value, dict):
+        return [each for key, inner in value.items() for each in _written_passwords(inner, f"{name}.{key}".strip("."))]
+    if isinstance(value, list):
+        return [each for inner in value for each in _written_passwords(inner, name)]
+    is_secret = bool(SECRET.search(name.rpartition(".")[2]))
+    return [name] if isinstance(value, str) and value and (is_secret or WITH_PASSWORD.search(value)) else []
 
 
 def instance_of(home: Home) -> dg.DagsterInstance:

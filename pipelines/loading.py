@@ -23,6 +23,7 @@ from warehouse.archive import remove
 from warehouse.home import Home, fingerprint
 from warehouse.landing import Landed, Refused, discover
 from warehouse.log import Log, exports, redactions
+from warehouse.plain import plain
 from warehouse.vault import KeySource, Vault, random_keys
 
 Progress = Callable[[str], None]
@@ -202,7 +203,7 @@ class Loader:
         kept = self.home.archived(landed.district_id, file.batch_id, landed.name)
         if not kept.exists():
             kept.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            part = kept.with_name(f".{kept.name}.part")
+            part = kept.with_name(f".{file.batch_id[:24]}.part")
             copy = reader.copy_without_erased(file)
             if copy is not None:
                 part.write_bytes(copy)
@@ -227,7 +228,7 @@ class Loader:
         """Archives and workbooks leave the landing folder once everything in them is loaded."""
         waiting = {each.landed.path for each in files if status.get(each.batch_id) != "loaded"}
         for landed in {each.landed.path: each.landed for each in files if each.landed.member is not None}.values():
-            name = landed.path.relative_to(self.home.landing / landed.district_id).as_posix()
+            name = plain(landed.path.relative_to(self.home.landing / landed.district_id).as_posix())
             if landed.path not in waiting and not any(each.name.startswith(f"{name}!") for each in refused):
                 _remove(landed.path)
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import dagster as dg
 
 from pipelines.contracts import OWNER, WAREHOUSE
-from pipelines.work import Work
+from pipelines.work import Work, told
 
 STATE_AGGREGATE = dg.AssetSpec(
     ["reports", "state_aggregate"],
@@ -32,7 +32,8 @@ def make_state_aggregate(
     from pipelines.publication import Asked, NothingToPublish, PublicationRefused, publish_state
 
     try:
-        done = publish_state(work.home, Asked(), tell=context.log.info)
+        with told("publishing the state's aggregates", pass_on=(NothingToPublish, PublicationRefused)):
+            done = publish_state(work.home, Asked(), tell=context.log.info)
     except NothingToPublish as nothing:
         context.log.info(str(nothing))
         return

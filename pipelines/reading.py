@@ -31,9 +31,9 @@ from transforms.batches import (
 )
 from transforms.exports import Context, Parsed, parse, unhashed, wanted, without
 from transforms.identity import best_match
-from transforms.recognition import Held, Recognised, recognise
+from transforms.recognition import Held, Recognised, recognise, shown
 from warehouse.home import fingerprint
-from warehouse.landing import Landed
+from warehouse.landing import YEARS, Landed
 from warehouse.lines import UnreadableExport
 from warehouse.log import Log, loaded
 from warehouse.redaction import physical_lines
@@ -110,9 +110,10 @@ def _named_day(file: KnownFile) -> date | None:
         return None
     found = re.search(file.layout.export_name, Path(file.landed.name).name)
     try:
-        return date(int(found["year"]), int(found["month"]), int(found["day"])) if found else None
+        day = date(int(found["year"]), int(found["month"]), int(found["day"])) if found else None
     except ValueError:
         return None
+    return day if day is not None and day.year in YEARS else None
 
 
 @dataclass
@@ -282,7 +283,8 @@ class Reader:
         )
         if extract.rows is not None:
             self.log.append_extract(stamp.batch_id, stamp.attempt, *extract.rows)
-        counted = _counted(read, changes, binding.renamed, binding.new, extract.message)
+        new = binding.new if _fits(damaged, records) else ()
+        counted = _counted(read, changes, binding.renamed, new, extract.message)
         is_sheet = bool(self.blocked) and file.landed.sheet is not None  # its copy has the other sheets as well
         if lines is None and (is_sheet or erased.height + moved.height):
             counted["redacted_hash"] = self._hash_without_erased(file)
@@ -435,7 +437,7 @@ def parse_file(file: KnownFile, district_id: str, policy: DistrictPolicy, *, nam
         HeldFile: no layout fits, or the bytes cannot be read.
     """
     if isinstance(file.recognised, Held):
-        raise HeldFile(file.recognised.rule, file.recognised.message, _data_rows(file.landed))
+        raise _unrecognised(file.landed, file.recognised)
     binding = file.recognised.binding
     try:
         table = read_table(file.landed.read(), file.landed.name, wanted(binding))
@@ -479,12 +481,25 @@ def refuse_strangers(column: str | None, rate: float, records: int, policy: Dist
         )
 
 
-def _data_rows(landed: Landed) -> int:
-    """Data rows of a file nobody could read further: lines below the header."""
+def _unrecognised(landed: Landed, held: Held) -> HeldFile:
+    """Why a file is held, with its rows; the file's own headers are told only if they are headers."""
     try:
-        return read_table(landed.read(), landed.name, ()).records
+        table = read_table(landed.read(), landed.name, ())
     except UnreadableExport:
-        return 0
+        return HeldFile(held.rule, held.message)
+    if held.likely and not _fits(table.damaged, table.records):
+        return HeldFile(
+            held.rule,
+            f"{held.nearest}: the file lacks {len(held.missing)} columns, and most of its rows do not fit its first"
+            " line. See that the first line holds the header and nothing else, and export the file again.",
+            table.records,
+        )
+    return HeldFile(held.rule, held.message, table.records)
+
+
+def _fits(damaged: pl.DataFrame, records: int) -> bool:
+    """Whether the rows have the header's fields. If not, a lost line end may have put a student into the header."""
+    return damaged.height * 2 < records
 
 
 def _reading(stamp: Stamp) -> dict[str, pl.Expr]:
@@ -497,7 +512,8 @@ def _reading(stamp: Stamp) -> dict[str, pl.Expr]:
 
 def _rejected(parsed: Parsed, damaged: pl.DataFrame, stamp: Stamp, lines: pl.Series | None) -> pl.DataFrame:
     names = ["source_line", "slot", "column", "rule"]
-    broken = damaged.with_columns(slot=pl.lit(None, pl.Int32)).select(names)
+    headers = {each: shown(each) for each in damaged["column"].drop_nulls().unique()}
+    broken = damaged.with_columns(pl.col("column").replace(headers), slot=pl.lit(None, pl.Int32)).select(names)
     rows = pl.concat([parsed.rejected.select(names), broken]).with_columns(**_reading(stamp))
     if lines is not None:
         rows = rows.filter(pl.col("source_line").is_in(lines.implode()))

@@ -14,7 +14,7 @@ import dagster as dg
 from pipelines.alerts import send, settings
 from pipelines.loading import Loader
 from pipelines.partitions import DISTRICTS, STATE, add_districts, run_tags
-from pipelines.work import Work
+from pipelines.work import Work, told
 from schemas.policy import UnreadablePolicy
 from warehouse.home import Home
 
@@ -161,7 +161,8 @@ def landed_files(context: dg.SensorEvaluationContext, work: dg.ResourceParam[Wor
         return dg.SkipReason("A run is under way; what landed since is read after it.")
     home = work.home
     last = context.instance.get_runs(dg.RunsFilter(job_name=EVERYTHING.name), limit=1)
-    found = look(home, remembered(context.cursor), last[0].run_id if last else "")
+    with told("looking for files"):  # what a tick fails with is kept
+        found = look(home, remembered(context.cursor), last[0].run_id if last else "")
     known = list(context.instance.get_dynamic_partitions(str(DISTRICTS.name)))
     new = [each for each in home.districts() if each not in known]
     runs = []

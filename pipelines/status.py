@@ -1,5 +1,6 @@
 """Where a home stands: files, rows, facts, what waits or is stale, flags; and which layouts there are."""
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -59,19 +60,22 @@ def _district(
     aliases: Aliases,
     shown_late: set[str] | None,
 ) -> dict[str, Any]:
-    landed, refused = discover(home.landing / district_id, district_id)
+    folder = home.landing / district_id
+    is_seen = _is_seen(folder)
+    landed, refused = discover(folder, district_id)
     files = exports(ledger)
     latest = {row["batch_id"]: row for row in files.sort("recorded_at").iter_rows(named=True)}
     known = [know(each, aliases) for each in landed]
-    held = [latest[each.batch_id] for each in known if latest.get(each.batch_id, {}).get("status") == "held"]
+    there = [latest[each.batch_id] for each in known if each.batch_id in latest] if is_seen else latest.values()
+    held = [row for row in there if row["status"] == "held"]
     waiting = [each for each in known if each.batch_id not in latest]
     rows = rows_by_outcome(files)
     return {
         "district_id": district_id,
         "files_loaded": sum(row["status"] == "loaded" for row in latest.values()),
         "files_held": len(held),
-        "files_refused": len(refused),
-        "files_waiting": len(waiting),
+        "files_refused": len(refused) if is_seen else None,
+        "files_waiting": len(waiting) if is_seen else None,
         "data_rows": rows["data_rows"].sum(),
         "rows": {outcome: rows[outcome].sum() for outcome in ROW_OUTCOMES},
         "facts": {change: rows[f"facts_{change}"].sum() for change in FACT_CHANGES},
@@ -84,6 +88,17 @@ def _district(
             *({"file": each.name, "rule": each.rule, "message": each.message} for each in refused),
         ],
     }
+
+
+def _is_seen(folder: Path) -> bool:
+    """Whether who asks may look into the landing folder: names stand in its files, and analysts need none."""
+    try:
+        with os.scandir(folder):
+            return True
+    except PermissionError:
+        return False
+    except FileNotFoundError:
+        return True
 
 
 def rows_by_outcome(ledger: pl.DataFrame) -> pl.DataFrame:

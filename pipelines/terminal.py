@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from warehouse.plain import plain
+
 if TYPE_CHECKING:  # what a command does not need it does not import: help and completion answer at once
     import polars as pl
     from rich.console import Console
@@ -24,10 +26,20 @@ def console_of(*, stderr: bool = False) -> "Console":
     """Where to print; wide in a pipe, because a table cut at 80 columns helps nobody."""
     from rich.console import Console
 
-    console = Console(stderr=stderr, highlight=False)
+    class Plain(Console):
+        """Shows text as it stands: a name that came in a file cannot colour, move or hide anything."""
+
+        def print(self, *objects: Any, **options: Any) -> None:
+            super().print(*(_lines(each) if isinstance(each, str) else each for each in objects), **options)
+
+    console = Plain(stderr=stderr, highlight=False)
     if not console.is_terminal and "COLUMNS" not in os.environ:
         console.width = WIDTH_IN_A_PIPE
     return console
+
+
+def _lines(text: str) -> str:
+    return "\n".join(map(plain, text.split("\n")))
 
 
 def print_json(value: object) -> None:
@@ -93,7 +105,7 @@ def show_table(rows: Sequence[Sequence[object]], header: Sequence[str]) -> None:
     for number, name in enumerate(header):
         table.add_column(name, overflow="fold", no_wrap=number == 0)  # half a name leads nowhere
     for row in rows:
-        table.add_row(*(escape(text_of(value)) for value in row))
+        table.add_row(*(escape(plain(text_of(value))) for value in row))
     console_of().print(table)
 
 

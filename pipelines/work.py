@@ -306,10 +306,12 @@ def _expect_news() -> None:
 
 
 @contextmanager
-def told(doing: str) -> Iterator[None]:
+def told(doing: str, pass_on: tuple[type[Exception], ...] = ()) -> Iterator[None]:
     """Errors in words of our own: Polars, DuckDB and Delta print the cells they stumble over."""
     try:
         yield
+    except pass_on:
+        raise
     except TOLD as error:
         raise PassFailed(str(error), isinstance(error, TRANSIENT)) from None
     except BaseException as error:

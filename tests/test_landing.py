@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import xlsxwriter
 
-from warehouse import landing
+from warehouse import packed
 from warehouse.landing import Landed, UnreadableExport, discover, read_header, read_table
 
 SAMPLES = Path(__file__).resolve().parents[2] / "shared" / "samples"
@@ -212,14 +212,14 @@ def test_two_members_of_one_name_are_refused(tmp_path):
 def test_an_archive_that_unpacks_to_too_much_is_refused(tmp_path, monkeypatch, limit):
     put(tmp_path, "r.zip", zipped({f"{n}.csv": b"0" * 100_000 for n in range(3)}))
     assert len(names(tmp_path)) == 3
-    monkeypatch.setattr(landing, limit, {"MOST_MEMBERS": 2}.get(limit, 299_999))
+    monkeypatch.setattr(packed, limit, {"MOST_MEMBERS": 2}.get(limit, 299_999))
     assert rules(tmp_path) == [("r.zip", "zip_bomb")]
 
 
 def test_a_gz_file_that_unpacks_to_too_much_is_refused(tmp_path, monkeypatch):
     put(tmp_path, "x.csv.gz", gzip.compress(b"0" * 1_000_000))
     assert names(tmp_path) == ["x.csv"]
-    monkeypatch.setattr(landing, "SUSPECT_BYTES", 1000)
+    monkeypatch.setattr(packed, "SUSPECT_BYTES", 1000)
     assert rules(tmp_path) == [("x.csv.gz", "zip_bomb")]
 
 

@@ -70,11 +70,12 @@ def read_delimited(data: bytes, name: str, columns: Collection[int] | None = Non
     A record of several lines is believed only where its quotes close within 50 lines and it then has exactly
     the header's fields; in a wide table also only if its lines do not look like records themselves, since two
     lost quotes would swallow the students between. Otherwise its first line alone is damaged and reading goes
-    on at the next, so that one lost quote costs one record. The last record may be short: NWEA writes it so.
+    on at the next, so that one lost quote costs one record. The last record may be one field short: NWEA writes it
+    so. If more is missing the file was cut, perhaps within a cell.
     """
     data, encoding = decoded(data)
     header = read_first_record(data, name)
-    scan = scan_lines(data, header)
+    scan = scan_lines(data, header, name)
     encoding, illegible = _encoding(data, encoding, header, scan, name)
     fates = _Fates(data, header, scan, illegible, encoding)
     if not _is_clean(header, scan, illegible):
@@ -169,8 +170,8 @@ class _Fates:
         self.status[self.scan.repeats_header & self.alone] = HEADER
         self._join_lines()
         records = np.flatnonzero(self.status != NOT_A_RECORD)
-        if records.size and self.status[records[-1]] == FEW:
-            self.status[records[-1]] = GOOD
+        if records.size and self.scan.fields[records[-1]] == len(self.header.cells) - 1:
+            self.status[records[-1]] = GOOD if self.status[records[-1]] == FEW else self.status[records[-1]]
         self._measure_cells()
         self.status[(self.status != NOT_A_RECORD) & self.illegible] = ENCODING
         self.status[(self.status != NOT_A_RECORD) & self.scan.control] = CONTROL

@@ -4,6 +4,7 @@ import hashlib
 import os
 import secrets
 import stat
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -73,29 +74,32 @@ class Home:
         return self.root / "policy"
 
     def make(self) -> "Home":
-        """Create the folders that are missing; those with student data are closed to others.
+        """Create the folders that are missing; those with names are for their owner alone.
 
         Raises:
-            HomeError: the path has characters that Delta tables or DuckDB misread.
+            HomeError: the path has characters that Delta tables or DuckDB misread, or a folder with names is open.
         """
         odd = sorted(set(str(self.root)) & set("[]{}*?%#\\"))
         if odd:
             raise HomeError(
                 f"The path of the home has {' '.join(odd)}, which its stores misread. Choose another folder."
             )
-        for path in (self.root, self.landing, self.policies):
-            path.mkdir(parents=True, exist_ok=True)
+        self.root.mkdir(mode=0o750, parents=True, exist_ok=True)
+        self.policies.mkdir(exist_ok=True)
+        for store in (self.log, self.projections):
+            if "://" not in store:
+                Path(store).mkdir(mode=0o750, parents=True, exist_ok=True)
+        self.landing.mkdir(mode=0o700, exist_ok=True)  # who drops files is let in by who runs the home
         for path in (self.vault, self.notes, self.archive):
             path.mkdir(mode=0o700, exist_ok=True)
-            if stat.S_IMODE(path.stat().st_mode) & 0o077:
-                path.chmod(0o700)
+            refuse_open(path)
         return self
 
     def secret(self) -> bytes:
         """The key of every hash: 32 bytes, made at first use, readable by the owner only.
 
         Raises:
-            HomeError: the file is readable by others, or is not 32 bytes.
+            HomeError: the file or its folder is open to others, or is not 32 bytes.
         """
         path = self.vault / "secret"
         if not path.exists():
@@ -111,8 +115,8 @@ class Home:
                 pass
             finally:
                 temporary.unlink()
-        if stat.S_IMODE(path.stat().st_mode) & 0o077:
-            raise HomeError(f"{path.name}: others can read the home's secret. Run chmod 600 on vault/secret.")
+        refuse_open(self.vault)
+        refuse_open(path)
         key = bytes.fromhex(path.read_text("ascii").strip())
         if len(key) != 32:
             raise HomeError("vault/secret is not 32 bytes in hexadecimal. Restore it from the backup of this home.")
@@ -120,7 +124,9 @@ class Home:
 
     def districts(self) -> list[str]:
         """District ids: folders below landing, and policies."""
-        folders = [p.name for p in self.landing.iterdir() if p.is_dir()] if self.landing.exists() else []
+        folders = []
+        with suppress(FileNotFoundError, PermissionError):  # who only reads results may not see what landed
+            folders = [p.name for p in self.landing.iterdir() if p.is_dir()]
         policies = [p.stem for p in self.policies.glob("*.toml")] if self.policies.exists() else []
         policies = [name for name in policies if name not in OF_NO_DISTRICT]
         return sorted({name for name in (*folders, *policies) if not name.startswith(".")})
@@ -150,6 +156,24 @@ class Home:
         from schemas.policy import read_home_policy
 
         return read_home_policy(self.policies / "home.toml")
+
+
+def refuse_open(path: Path) -> None:
+    """Refuse what only its owner may open, if others may: names, ids, notes and secrets.
+
+    What a link leads to counts, so a vault may lie on a disk of its own.
+
+    Raises:
+        HomeError: others can open it, or it is another user's; says what to run.
+    """
+    about = path.stat()
+    if about.st_uid != os.geteuid():
+        raise HomeError(
+            f"{path} belongs to user {about.st_uid} of this machine, and this is user {os.geteuid()}. Run as its owner."
+        )
+    if stat.S_IMODE(about.st_mode) & 0o077:
+        mode = "700" if path.is_dir() else "600"
+        raise HomeError(f"{path} can be opened by others on this machine. Run: chmod {mode} '{path}'")
 
 
 def fingerprint(secret: bytes) -> str:

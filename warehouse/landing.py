@@ -2,46 +2,38 @@
 
 import gzip
 import hashlib
-import io
-import lzma
 import os
 import re
 import stat
-import struct
-import zipfile
-import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from pathlib import Path, PurePosixPath
-from typing import IO
 
+from warehouse.packed import (
+    BROKEN,
+    MOST_BYTES,
+    Budget,
+    Unsafe,
+    bomb,
+    members,
+    opened,
+    too_long,
+    unpack,
+)
+from warehouse.plain import plain
 from warehouse.tabular import RawTable, UnreadableExport, is_workbook, read_header, read_table, sheet_names
 
 __all__ = ["Landed", "RawTable", "Refused", "UnreadableExport", "discover", "open_landed", "read_header", "read_table"]
 
-MOST_MEMBERS = 10_000
-MOST_BYTES = 4 << 30
-SUSPECT_BYTES = 100 << 20  # below this any ratio is harmless
-SUSPECT_RATIO = 200
-
 UNFINISHED = (".part", ".tmp", ".crdownload")
 ARCHIVES = (".zip", ".gz", ".tgz", ".tar", ".bz2", ".xz", ".7z", ".rar", ".zst")
 DAY = re.compile(r"\d{4}-\d\d-\d\d")
+YEARS = range(1970, 2100)
+"""Of exports; other days are no days."""
 RECEIVED = "received-"
 """A folder `received-2019-10-15` declares when a backfilled file had been received (SEMANTICS 5.1)."""
 Content = bytes  # ``Landed.bytes`` is a number
-BROKEN = (
-    zipfile.BadZipFile,
-    zipfile.LargeZipFile,
-    zlib.error,
-    lzma.LZMAError,
-    struct.error,
-    NotImplementedError,
-    EOFError,
-    RuntimeError,
-    ValueError,
-)
 
 
 @dataclass(frozen=True)
@@ -64,7 +56,8 @@ class Landed:
     """One file, member of an archive or sheet of a workbook, before it is parsed.
 
     ``name`` is relative to the district's landing folder and says all: ``2026-09-01/star.zip!SM_v2.csv``,
-    ``list.xlsx!Fall``. ``bundle`` is the folder or archive (with the folder in it) that it arrived in.
+    ``list.xlsx!Fall``; what does not print is escaped in it. ``bundle`` is the folder or archive (with the folder
+    in it) that it arrived in.
     ``data_sha256`` is of the bytes; of a sheet, of the workbook's bytes, a zero byte and the sheet's name.
     """
 
@@ -96,9 +89,9 @@ class Landed:
             elif member is None:
                 data = self.path.read_bytes()
             else:
-                with zipfile.ZipFile(self.path) as archive:
-                    data = archive.read(member)
-        except (OSError, KeyError, Refusal, *BROKEN):
+                with opened(self.path) as archive:
+                    data = b"".join(unpack(archive, archive.getinfo(member), Budget(self.bytes)))
+        except (OSError, KeyError, Refusal, Unsafe, *BROKEN):
             raise UnreadableExport(
                 f"{self.name}: the file is gone or can no longer be opened. Land it again."
             ) from None
@@ -124,10 +117,13 @@ def discover(folder: Path, district_id: str) -> tuple[list[Landed], list[Refused
 
 def open_landed(path: Path, name: str, district_id: str) -> tuple[list[Landed], list[Refused]]:
     """One file, or the members of one archive, and what of it was refused."""
+    name = plain(name)
     try:
         return _open(path, name, district_id)
     except Refusal as refusal:
         return [], [refusal.refused]
+    except Unsafe as unsafe:
+        return [], [Refusal(name, unsafe.rule, unsafe.advice).refused]
     except OSError:
         advice = "the file cannot be opened. Check its permissions."
         return [], [Refusal(name, "unreadable_file", advice).refused]
@@ -163,7 +159,7 @@ def _open(path: Path, name: str, district_id: str) -> tuple[list[Landed], list[R
         path,
         district_id,
         days[-1] if days else None,
-        datetime.fromtimestamp(about.st_mtime, UTC),
+        _written(path),
         received[-1] if received else None,
     )
     folder = where.parent.as_posix()
@@ -182,10 +178,11 @@ def _open(path: Path, name: str, district_id: str) -> tuple[list[Landed], list[R
 def _open_archive(file: "_File", name: str) -> tuple[list[Landed], list[Refused]]:
     landed: list[Landed] = []
     refused: list[Refused] = []
-    for member, data in _members(file.path, name):
-        folder = PurePosixPath(member.replace("\\", "/")).parent.as_posix()
+    for member, data in _members(file.path):
+        within = plain(member)
+        folder = PurePosixPath(within.replace("\\", "/")).parent.as_posix()
         bundle = name if folder == "." else f"{name}!{folder}"
-        named = f"{name}!{member}"
+        named = f"{name}!{within}"
         if not data:
             refused.append(_empty(named).refused)
         elif _is_archive(member, data):
@@ -208,14 +205,14 @@ class _File:
         """The file, or each sheet of a workbook that has several."""
         sheets: list[str] = []
         if is_workbook(data):
-            _refuse_bombs(data, name)
             sheets = sheet_names(data)
         if len(sheets) < 2:
             return [self._landed(data, name, member, bundle)]
         within = f"{member}!" if member else ""
-        return [self._landed(data, f"{name}!{sheet}", f"{within}{sheet}", bundle, sheet) for sheet in sheets]
+        return [self._landed(data, f"{name}!{plain(sheet)}", f"{within}{sheet}", bundle, sheet) for sheet in sheets]
 
     def _landed(self, data: bytes, name: str, member: str | None, bundle: str, sheet: str | None = None) -> Landed:
+        _refuse_unkept(name)
         return Landed(
             district_id=self.district_id,
             path=self.path,
@@ -247,9 +244,10 @@ def _is_zip(data: bytes) -> bool:
 
 def _day(text: str) -> date | None:
     try:
-        return date.fromisoformat(text) if DAY.fullmatch(text) else None
+        day = date.fromisoformat(text) if DAY.fullmatch(text) else None
     except ValueError:
         return None
+    return day if day is not None and day.year in YEARS else None
 
 
 def _digest(data: bytes, sheet: str | None) -> str:
@@ -259,57 +257,35 @@ def _digest(data: bytes, sheet: str | None) -> str:
     return digest.hexdigest()
 
 
-def _bomb(name: str) -> Refusal:
-    advice = "the archive unpacks to more than an export can hold. Land its files themselves."
-    return Refusal(name, "zip_bomb", advice)
+def _refuse_unkept(name: str) -> None:
+    """The archive keeps a file under the last part of its name, which may not hide it or lead elsewhere."""
+    last = PurePosixPath(name.replace("!", "/")).name
+    if last in ("", "..") or _is_ignored(last) or last.lower().endswith(ARCHIVES) or too_long(name.replace("!", "/")):
+        raise Unsafe("unsafe_path", "a file or sheet has a name under which it cannot be kept. Rename it.")
 
 
-def _refuse_bombs(source: Path | bytes, name: str) -> None:
-    file: Path | IO[bytes] = io.BytesIO(source) if isinstance(source, bytes) else source
+def _written(path: Path) -> datetime:
+    """When a file was last written."""
     try:
-        with zipfile.ZipFile(file) as archive:
-            members = archive.infolist()
-    except BROKEN:  # among them the workbooks that are no archives
-        return
-    total = sum(member.file_size for member in members)
-    packed = sum(member.compress_size for member in members)
-    too_dense = total > SUSPECT_BYTES and total > SUSPECT_RATIO * max(packed, 1)
-    if len(members) > MOST_MEMBERS or total > MOST_BYTES or too_dense:
-        raise _bomb(name)
+        at = datetime.fromtimestamp(path.lstat().st_mtime, UTC)
+    except (ValueError, OverflowError):
+        at = datetime.min.replace(tzinfo=UTC)
+    if at.year not in YEARS:
+        raise Unsafe("unreadable_file", "the file's time of writing is out of range. Save it again.")
+    return at
 
 
-def _members(path: Path, name: str) -> Iterator[tuple[str, bytes]]:
-    """The files of an archive but the ignored. Reading stops at the size that the archive declares."""
-    _refuse_bombs(path, name)
-    try:
-        with zipfile.ZipFile(path) as archive:
-            members = [member for member in archive.infolist() if not member.is_dir()]
-            _refuse_unsafe(members, name)
-            for member in members:
-                if not any(map(_is_ignored, member.filename.replace("\\", "/").split("/"))):
-                    yield member.filename, archive.read(member)
-    except BROKEN:
-        advice = "the archive is broken or incomplete. Land it again."
-        raise Refusal(name, "broken_archive", advice) from None
-
-
-def _refuse_unsafe(members: list[zipfile.ZipInfo], name: str) -> None:
-    for member in members:
-        parts = member.filename.replace("\\", "/").split("/")
-        if parts[0] == "" or ".." in parts or ":" in parts[0]:
-            advice = "the archive holds a name that leads out of its folder. Ask who sent it."
-            raise Refusal(name, "unsafe_path", advice)
-        if member.flag_bits & 1:
-            advice = "the archive is protected by a password. Land it without one."
-            raise Refusal(name, "encrypted_archive", advice)
-    if len({member.filename for member in members}) < len(members):
-        advice = "two files of the archive have one name. Land its files themselves."
-        raise Refusal(name, "duplicate_name", advice)
+def _members(path: Path) -> Iterator[tuple[str, bytes]]:
+    """The files of an archive but the ignored."""
+    budget = Budget.of(path.stat().st_size)
+    with opened(path) as archive:
+        for member in members(archive, budget):
+            if not any(map(_is_ignored, member.filename.replace("\\", "/").split("/"))):
+                yield member.filename, b"".join(unpack(archive, member, budget))
 
 
 def _gunzipped(path: Path, name: str) -> bytes:
-    packed = path.stat().st_size
-    most = min(MOST_BYTES, max(SUSPECT_BYTES, SUSPECT_RATIO * packed))
+    most = Budget.of(path.stat().st_size).left
     try:
         with gzip.open(path) as file:
             data = file.read(most + 1)
@@ -317,5 +293,5 @@ def _gunzipped(path: Path, name: str) -> bytes:
         advice = "the archive is broken or incomplete. Land it again."
         raise Refusal(name, "broken_archive", advice) from None
     if len(data) > most:
-        raise _bomb(name)
+        raise bomb()
     return data

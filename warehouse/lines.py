@@ -11,6 +11,10 @@ import numpy.typing as npt
 
 DELIMITERS = (",", "\t", ";", "|")
 LONGEST_RECORD = 50  # lines after the first of a quoted record
+MOST_COLUMNS = 5_000  # the widest real export has 1,711
+LONGEST_HEADER = 1 << 20  # bytes
+LONGEST_LINE = 64 << 20  # bytes: the widest row of the longest cells
+LONGEST_HEADER_CELL = 1_000  # characters
 CHUNK = 1 << 20  # bytes: the masks of one chunk stay in the processor's cache
 
 NEWLINE, RETURN, QUOTE = ord("\n"), ord("\r"), ord('"')
@@ -86,10 +90,14 @@ def read_first_record(data: bytes, name: str) -> Header:
             break
         elif text.count(b"\n") >= LONGEST_RECORD:
             raise UnreadableExport(unclosed)
+        if len(text) >= LONGEST_HEADER:
+            break
     else:
         if begins_at >= len(data):
             raise UnreadableExport(f"{name}: the file has no header and no rows. Export it again.")
         raise UnreadableExport(unclosed)
+    if len(text) >= LONGEST_HEADER:
+        raise UnreadableExport(f"{name}: line 1 is longer than a header can be. Export the file again.")
     if CONTROLS.search(text):
         raise UnreadableExport(
             f"{name}: the header has bytes that no text file has. Export it as CSV, .xlsx or JSON Lines."
@@ -108,7 +116,18 @@ def read_first_record(data: bytes, name: str) -> Header:
     if cells is None:
         raise UnreadableExport(f"{name}: the quotes in the header do not pair. Export the file again.")
     names = tuple(cell.strip(" \t\r\n\ufeff\xa0") for cell in cells)
-    return Header(names, text, delimiter, min(at, len(data)), lines)
+    return Header(refuse_odd_header(names, name), text, delimiter, min(at, len(data)), lines)
+
+
+def refuse_odd_header(names: tuple[str, ...], name: str) -> tuple[str, ...]:
+    """The header, if it is one: the rules that look for a layout compare every name with every other."""
+    if len(names) > MOST_COLUMNS:
+        raise UnreadableExport(
+            f"{name}: the header has {len(names):,} columns, and no export has more than {MOST_COLUMNS:,}."
+        )
+    if longest := next((at for at, each in enumerate(names, 1) if len(each) > LONGEST_HEADER_CELL), 0):
+        raise UnreadableExport(f"{name}: the name of column {longest} is longer than a name can be. Export it again.")
+    return names
 
 
 def cells_of(text: str, delimiter: str) -> list[str] | None:
@@ -121,15 +140,22 @@ def cells_of(text: str, delimiter: str) -> list[str] | None:
     return [cell.replace(STAND_IN, "\r") for cell in cells] if has_return else cells
 
 
-def _chunks(data: bytes, begin: int) -> Iterator[tuple[int, bytes]]:
+def too_long_a_line(name: str, line: int) -> UnreadableExport:
+    """Of a file that is no table."""
+    return UnreadableExport(f"{name}: line {line} is longer than any row can be. Export the file again.")
+
+
+def _chunks(data: bytes, begin: int, name: str) -> Iterator[tuple[int, bytes]]:
     """Pieces of whole lines, each ending in a newline."""
     while begin < len(data):
         end = data.rfind(b"\n", begin, begin + CHUNK) + 1 or data.find(b"\n", begin + CHUNK) + 1
+        if (end or len(data)) - begin > LONGEST_LINE:
+            raise too_long_a_line(name, data.count(b"\n", 0, begin) + 1)
         yield begin, data[begin:end] if end else data[begin:] + b"\n"
         begin = end or len(data)
 
 
-def scan_lines(data: bytes, header: Header) -> Scan:
+def scan_lines(data: bytes, header: Header, name: str) -> Scan:
     """One pass of array operations over the bytes: no loop over lines except where bytes are not UTF-8."""
     before = np.zeros(256, np.bool_)
     before[[ord(header.delimiter), NEWLINE, QUOTE]] = True
@@ -139,7 +165,7 @@ def scan_lines(data: bytes, header: Header) -> Scan:
     broken: list[int] = []
     has_utf8 = False
     seen = 0
-    for offset, piece in _chunks(data, header.ends_at):
+    for offset, piece in _chunks(data, header.ends_at, name):
         octets = np.frombuffer(piece, np.uint8)
         newlines = np.flatnonzero(octets == NEWLINE)
         starts = np.concatenate(([0], newlines[:-1] + 1))

@@ -5,8 +5,8 @@ import itertools
 import json
 import math
 import re
-import zipfile
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import fastexcel
@@ -23,19 +23,21 @@ from warehouse.delimited import (
     read_delimited_header,
     trimmed,
 )
-from warehouse.lines import UnreadableExport, decoded
+from warehouse.lines import LONGEST_LINE, MOST_COLUMNS, UnreadableExport, decoded, refuse_odd_header, too_long_a_line
+from warehouse.packed import Unsafe, opened, refuse_unsafe_workbook
+from warehouse.plain import plain
 
 __all__ = ["RawTable", "UnreadableExport", "is_workbook", "read_header", "read_table", "sheet_names"]
 
 HEADER_LINES = 1000  # JSON Lines has no header: its first lines stand for one
 BLOCK = 20_000  # lines that Polars reads at once
 FEW_LINES = 256  # lines not worth another attempt by Polars
-MOST_CELLS = 500_000_000  # of one sheet: a stray cell in the far corner would fill the memory
 
 OLD_WORKBOOK = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
 MARKUP = re.compile(rb"\s*<(?:!doctype|html|\?xml|table)", re.IGNORECASE)
-DIMENSION = re.compile(rb'<dimension ref="[A-Z]+\d+:([A-Z]+)(\d+)"')
 DATE_ONLY = r"^(\d{4}-\d\d-\d\d) 00:00:00(?:\.0+)?$"
+KEY = re.compile(rb'"([^"]*)"\s*:')
+CONTROL_CHARACTERS = r"[\x00-\x08\x0b\x0c\x0e-\x1f]"
 TIME_ONLY = r"^1899-12-3[01] (\d\d:\d\d:\d\d)(?:\.0+)?$"
 
 Flat = dict[str, str | None]
@@ -66,7 +68,7 @@ def read_header(data: bytes, name: str) -> tuple[str, ...]:
         return _workbook_header(rows, name)
     if _is_json_lines(data):
         text, _ = decoded(data)
-        return _json_header(_lines(text, HEADER_LINES))
+        return refuse_odd_header(_json_header(_lines(text, HEADER_LINES)), name)
     _refuse_other(data, name)
     return read_delimited_header(data, name)
 
@@ -77,20 +79,37 @@ def is_workbook(data: bytes) -> bool:
     if not data.startswith(b"PK\x03\x04"):
         return False
     try:
-        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        with opened(data) as archive:
             return any(member.startswith("xl/") for member in archive.namelist())
-    except (zipfile.BadZipFile, OSError, ValueError):
+    except Unsafe:
         return False
 
 
 def sheet_names(data: bytes) -> list[str]:
-    """Visible sheets that hold a cell; none where the workbook cannot be read."""
+    """Visible sheets that hold a cell; none where the workbook cannot be read.
+
+    Raises:
+        Unsafe: reading it would fill the memory, or it is no workbook that a spreadsheet program wrote.
+    """
+    refuse_unsafe_workbook(data)
     try:
-        book = fastexcel.read_excel(data)
-        sheets = [book.load_sheet(sheet, header_row=None, n_rows=1, dtypes="string") for sheet in book.sheet_names]
+        with _calm():
+            book = fastexcel.read_excel(data)
+            sheets = [book.load_sheet(sheet, header_row=None, n_rows=1, dtypes="string") for sheet in book.sheet_names]
     except fastexcel.FastExcelError:
         return []
     return [sheet.name for sheet in sheets if sheet.visible == "visible" and sheet.total_height]
+
+
+@contextmanager
+def _calm() -> Iterator[None]:
+    """A reader of workbooks that gives up in panic, which is no `Exception`, has met one that is broken."""
+    try:
+        yield
+    except BaseException as error:
+        if type(error).__name__ != "PanicException":
+            raise
+        raise fastexcel.FastExcelError from None
 
 
 def _refuse_other(data: bytes, name: str) -> None:
@@ -114,15 +133,30 @@ def _without_long_cells(rows: pl.DataFrame, header: tuple[str, ...]) -> tuple[pl
     return kept, [(line, header[position], "oversized_cell") for line, position in long_rows]
 
 
+def _without_controls(rows: pl.DataFrame) -> tuple[pl.DataFrame, list[Damage]]:
+    """As in delimited text: what no export writes, and a terminal would obey."""
+    has_control = pl.any_horizontal(
+        pl.lit(value=False), pl.all().exclude("source_line").str.contains(CONTROL_CHARACTERS)
+    )
+    judged = rows.select("source_line", odd=has_control.fill_null(value=False))
+    lines = judged.filter("odd")["source_line"]
+    if lines.is_empty():
+        return rows, []
+    return rows.filter(~judged["odd"]), [(line, None, "control_character") for line in lines.to_list()]
+
+
 def _table(
+    name: str,
     header: tuple[str, ...],
     rows: pl.DataFrame,
     damaged: Iterable[Damage],
     columns: Collection[int] | None,
     encoding: str,
 ) -> RawTable:
+    refuse_odd_header(header, name)
+    rows, odd = _without_controls(rows)
     rows, long = _without_long_cells(rows, header)
-    found = sorted([*damaged, *long], key=lambda record: record[0])
+    found = sorted([*damaged, *odd, *long], key=lambda record: record[0])
     frame = damage(found)
     wanted = rows.select("source_line", *(f"c{position}" for position in positions(columns, len(header))))
     return RawTable(header, wanted, frame, encoding, "", rows.height + frame.height)
@@ -134,14 +168,18 @@ def _table(
 def _sheet(data: bytes, name: str, most_rows: int | None) -> pl.DataFrame:
     """Every row of the sheet as text, the empty ones above the first cell included."""
     try:
-        book = fastexcel.read_excel(data)
-        names = book.sheet_names
-        # A sheet's name may itself hold "!", so the longest that fits is meant.
-        named = max((sheet for sheet in names if name.endswith(f"!{sheet}")), key=len, default=None)
-        sheet = names[0] if named is None else named
-        _refuse_vast_sheets(data, name)
-        loaded = book.load_sheet(sheet, header_row=None, skip_rows=0, n_rows=most_rows, dtypes="string")
-        rows = pl.DataFrame(loaded)
+        refuse_unsafe_workbook(data)
+    except Unsafe as unsafe:
+        raise UnreadableExport(f"{name}: {unsafe.advice}") from None
+    try:
+        with _calm():
+            book = fastexcel.read_excel(data)
+            names = book.sheet_names
+            # A sheet's name may itself hold "!", so the longest that fits is meant.
+            named = max((sheet for sheet in names if name.endswith(f"!{plain(sheet)}")), key=len, default=None)
+            sheet = names[0] if named is None else named
+            loaded = book.load_sheet(sheet, header_row=None, skip_rows=0, n_rows=most_rows, dtypes="string")
+            rows = pl.DataFrame(loaded)
     except (fastexcel.FastExcelError, IndexError, pl.exceptions.PolarsError):
         raise UnreadableExport(
             f"{name}: the workbook cannot be read: it is broken or protected by a password. "
@@ -153,42 +191,10 @@ def _sheet(data: bytes, name: str, most_rows: int | None) -> pl.DataFrame:
     return rows.select(cells).with_row_index("source_line", offset=1).cast({"source_line": pl.Int64}).filter(~blank)
 
 
-def _refuse_vast_sheets(data: bytes, name: str) -> None:
-    if not data.startswith(b"PK"):
-        return
-    try:
-        with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            for member in archive.namelist():
-                if not member.startswith("xl/worksheets/"):
-                    continue
-                with archive.open(member) as part:
-                    size = DIMENSION.search(part.read(4096))
-                if size is None:
-                    continue
-                width = 0
-                for letter in size[1]:
-                    width = width * 26 + letter - ord("A") + 1
-                if width * int(size[2]) > MOST_CELLS:
-                    raise UnreadableExport(
-                        f"{name}: a sheet reaches to cell {size[1].decode()}{size[2].decode()}. "
-                        "Delete the empty rows and columns after the table and save it again."
-                    )
-    except (
-        zipfile.BadZipFile,
-        zipfile.LargeZipFile,
-        OSError,
-        ValueError,
-        NotImplementedError,
-        EOFError,
-        RuntimeError,
-    ):
-        return
-
-
 def _workbook_header(rows: pl.DataFrame, name: str) -> tuple[str, ...]:
     if rows.is_empty():
         raise UnreadableExport(f"{name}: the sheet has no header and no rows. Export it again.")
-    return tuple(cell or "" for cell in rows.row(0)[1:])
+    return refuse_odd_header(tuple(cell or "" for cell in rows.row(0)[1:]), name)
 
 
 def _read_workbook(data: bytes, name: str, columns: Collection[int] | None) -> RawTable:
@@ -200,7 +206,7 @@ def _read_workbook(data: bytes, name: str, columns: Collection[int] | None) -> R
     judged = rows[1:].with_columns(repeated.alias("repeated"))
     lines = judged.filter("repeated")["source_line"].to_list()
     kept = judged.filter(~pl.col("repeated")).drop("repeated")
-    return _table(header, kept, [(line, None, "repeated_header") for line in lines], columns, "utf-8")
+    return _table(name, header, kept, [(line, None, "repeated_header") for line in lines], columns, "utf-8")
 
 
 # JSON Lines
@@ -276,9 +282,16 @@ def _read_json_lines(data: bytes, name: str, columns: Collection[int] | None) ->
     """Read one object a line. Keys first met after the lines that stand for the header follow it, sorted."""
     text, encoding = decoded(data)
     lines = _lines(text)
+    if vast := next((number for number, line in lines if len(line) > LONGEST_LINE), 0):
+        raise too_long_a_line(name, vast)
     blocks: list[pl.DataFrame] = []
     damaged: list[Damage] = []
+    met: set[bytes] = set()
     for start in range(0, len(lines), BLOCK):
+        # before Polars makes a column of each
+        met.update(*(KEY.findall(line) for _, line in lines[start : start + BLOCK]))
+        if len(met) > MOST_COLUMNS:
+            raise UnreadableExport(f"{name}: the lines have more than {MOST_COLUMNS:,} keys. It is no table of tests.")
         _read_block(lines[start : start + BLOCK], blocks.append, damaged)
     if not blocks:
         raise UnreadableExport(
@@ -293,7 +306,7 @@ def _read_json_lines(data: bytes, name: str, columns: Collection[int] | None) ->
         trimmed(pl.col(f".{key}") if f".{key}" in found.columns else pl.lit(None, pl.String)).alias(f"c{position}")
         for position, key in enumerate(header)
     ]
-    return _table(header, found.select("source_line", *cells), damaged, columns, encoding or "utf-8")
+    return _table(name, header, found.select("source_line", *cells), damaged, columns, encoding or "utf-8")
 
 
 def _read_block(

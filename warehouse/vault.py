@@ -6,13 +6,14 @@ import os
 import secrets
 import socket
 import sqlite3
-import stat
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 import polars as pl
+
+from warehouse.home import HomeError, refuse_open
 
 KeySource = Callable[[str, pl.DataFrame], list[str]]
 """Makes keys for rows of (id_type, id) of one district."""
@@ -101,8 +102,11 @@ class Vault:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         if not self.path.exists():
             os.close(os.open(self.path, os.O_WRONLY | os.O_CREAT, 0o600))
-        if stat.S_IMODE(self.path.stat().st_mode) & 0o077:
-            raise VaultError("vault/vault.sqlite can be read by others. Run chmod 600 on it.")
+        try:
+            refuse_open(folder)
+            refuse_open(self.path)
+        except HomeError as error:
+            raise VaultError(str(error)) from None
         self._connection = sqlite3.connect(self.path, timeout=60, isolation_level=None)
         self._connection.execute("pragma journal_mode = wal")
         self._connection.execute("pragma synchronous = full")

@@ -6,7 +6,7 @@ import dagster as dg
 
 from pipelines.contracts import LOOKED_AT, OWNER, WAREHOUSE
 from pipelines.partitions import DISTRICTS, add_districts, districts_of, run_tags
-from pipelines.work import Work
+from pipelines.work import Work, told
 
 REPORT = dg.AssetSpec(
     ["reports", "report"],
@@ -35,7 +35,8 @@ def make_report(context: dg.AssetExecutionContext, work: dg.ResourceParam[Work])
 
     for district in districts_of(context.partition_keys, context.run.tags):
         try:
-            built = build_report(work.home, district)
+            with told(f"making the report of {district}", pass_on=(NothingToReport,)):
+                built = build_report(work.home, district)
         except NothingToReport as error:
             context.log.warning(str(error))
             continue

@@ -1,12 +1,11 @@
 """Names for a person who has the vault; everyone else's report shows keys and labels."""
 
 import sqlite3
-import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from pipelines.rights import with_statement
-from warehouse.home import Home
+from warehouse.home import Home, HomeError, refuse_open
 
 STATEMENT = " (a statement is attached)"
 """Said of a student whose family had one attached, wherever the record is shown (34 CFR 99.21(c))."""
@@ -43,14 +42,16 @@ def read_names(home: Home, district: str) -> Names:
     """
     path = home.vault / "vault.sqlite"
     try:
-        if stat.S_IMODE(path.stat().st_mode) & 0o077:
-            raise NamesRefused("vault/vault.sqlite can be read by others. Run chmod 600 on it; no names until then.")
+        refuse_open(home.vault)
+        refuse_open(path)
         connection = sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)
         try:
             people = connection.execute(_STUDENTS, [district]).fetchall()
             classes = connection.execute(_CLASSES, [district]).fetchall()
         finally:
             connection.close()
+    except HomeError as error:
+        raise NamesRefused(f"No names: {error}") from None
     except (OSError, sqlite3.Error):
         raise NamesRefused(
             "--with-names needs the vault, and vault/vault.sqlite of this home cannot be read here. Ask a person who"

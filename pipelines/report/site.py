@@ -19,7 +19,7 @@ from pipelines.report.names import read_names
 from pipelines.report.page import SECTIONS, Page
 from pipelines.report.reading import NothingToReport, Reading, years_of
 from pipelines.reproducible import in_words, not_reproducible
-from warehouse.home import Home
+from warehouse.home import Home, refuse_open
 from warehouse.swap import restore, take_place
 
 PAGES: tuple[Callable[[Reading], Iterable[Page]], ...] = (
@@ -94,6 +94,7 @@ def build_report(
     Raises:
         NothingToReport: nothing is published of this district and year.
         NamesRefused: names were asked for and the vault cannot be read.
+        HomeError: others can open the folder that names would go to.
     """
     while True:
         with suppress(_PublishedAnew):
@@ -115,6 +116,8 @@ def _built(home: Home, district_id: str, school_year: str | None, with_names: bo
         raise NothingToReport(f"The warehouse has nothing of {district_id}. `tierline status` says what is loaded.")
     reading = Reading(home, district_id, school_year or years[-1], names)
     target = (out or home.reports) / (f"{district_id}-with-names" if with_names else district_id)
+    if with_names and target.exists():
+        refuse_open(target)
     pages = [page for make in PAGES for page in make(reading)]
     with _in_place_of(target, OPEN_WITH_NAMES if with_names else OPEN) as write:
         size = sum(write(page.path, text) for page, text in rendered(reading, pages))
