@@ -36,7 +36,7 @@ from warehouse.home import Home
 
 EXPORTS = Path(__file__).parent / "exports"
 POLICY = 'time_zone = "America/Denver"\n[quality]\nmatch_rate_minimum = 0.0\n'
-BLOCKING = POLICY + 'blocking = ["score_range"]\n'
+BLOCKING = POLICY + 'blocking = ["volume_per_school"]\n'
 WEBHOOK = "http://127.0.0.1:9/hook/zq-secret-hook-kw"
 NOTE = "Zqnoteofaperson0Kw"
 TEXT = re.compile(rb"Zq[0-9a-z]{6,}Kw")
@@ -132,7 +132,7 @@ def _cell(cell: str, kind: str) -> str:
 
 
 def haunt(home: Home) -> None:
-    """Three districts: one that works, one of every layout without a roster, one whose files are held or blocked."""
+    """Three districts: one that works, one of every layout, which a rule blocks, one whose files are held."""
     home.make()
     made = simulate(home.landing, students=80, schools=1, seed=4, kinds=("roster", "map_growth", "cycles"))[0]
     for path in made.path.rglob("*"):
@@ -145,12 +145,12 @@ def haunt(home: Home) -> None:
             target = every / path.stem / path.name
             target.parent.mkdir(parents=True)
             target.write_text(planted(path.read_text("utf-8-sig"), path.name), "utf-8")
-    (home.policies / "every.toml").write_text(POLICY, "utf-8")
+    (home.policies / "every.toml").write_text(BLOCKING, "utf-8")
     _land_trouble(home, made.path)
 
 
 def _land_trouble(home: Home, good: Path) -> None:
-    """Rows to be rejected, files to be held, a score beyond every scale in a district that blocks for it."""
+    """Rows to be rejected, and files to be held."""
     text = min((good / "map_growth").glob("*Fall*.csv")).read_text("utf-8")
     header, *rows = text.splitlines()
     folder = home.landing / "trouble"
@@ -163,8 +163,7 @@ def _land_trouble(home: Home, good: Path) -> None:
     (folder / "swapped.csv").write_text(text.replace("TestRITScore", "TestStartDates", 1))
     (folder / "unknown.csv").write_text("\n".join(rows[:3]))
     (folder / "last_year.csv").write_text(re.sub(r"\b(\d\d/\d\d/)20\d\d\b", r"\g<1>2019", text))
-    (folder / "scale.csv").write_text(re.sub(r"\b\d{3}\.31415", "340.31415", text).replace(",340.31415", ",349.31415"))
-    (home.policies / "trouble.toml").write_text(BLOCKING, "utf-8")
+    (home.policies / "trouble.toml").write_text(POLICY, "utf-8")
 
 
 # Failures
