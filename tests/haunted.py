@@ -36,7 +36,6 @@ from warehouse.home import Home
 
 EXPORTS = Path(__file__).parent / "exports"
 POLICY = 'time_zone = "America/Denver"\n[quality]\nmatch_rate_minimum = 0.0\n'
-BLOCKING = POLICY + 'blocking = ["volume_per_school"]\n'
 WEBHOOK = "http://127.0.0.1:9/hook/zq-secret-hook-kw"
 NOTE = "Zqnoteofaperson0Kw"
 TEXT = re.compile(rb"Zq[0-9a-z]{6,}Kw")
@@ -132,7 +131,7 @@ def _cell(cell: str, kind: str) -> str:
 
 
 def haunt(home: Home) -> None:
-    """Three districts: one that works, one of every layout, which a rule blocks, one whose files are held."""
+    """Three districts: one that works, one of every layout, one whose files are held."""
     home.make()
     made = simulate(home.landing, students=80, schools=1, seed=4, kinds=("roster", "map_growth", "cycles"))[0]
     for path in made.path.rglob("*"):
@@ -145,7 +144,7 @@ def haunt(home: Home) -> None:
             target = every / path.stem / path.name
             target.parent.mkdir(parents=True)
             target.write_text(planted(path.read_text("utf-8-sig"), path.name), "utf-8")
-    (home.policies / "every.toml").write_text(BLOCKING, "utf-8")
+    (home.policies / "every.toml").write_text(POLICY, "utf-8")
     _land_trouble(home, made.path)
 
 

@@ -130,7 +130,6 @@ PROVOKED = {
     "loader": rb"loading failed: Provoked",
     "telling": rb"telling Dagster failed: Provoked",
     "summary": rb"A fault in Tierline: Provoked",
-    "nothing": rb"held .*every 2026: .*volume_per_school",
 }
 """What each failure is told as."""
 
