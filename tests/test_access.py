@@ -18,6 +18,8 @@ import pytest
 from typer.testing import CliRunner
 
 from pipelines import cli
+from pipelines.commands import giving
+from pipelines.commands.options import BLOCKED, fail
 from pipelines.history import dagster_home
 from pipelines.report.names import NamesRefused
 from pipelines.report.site import build_report
@@ -120,6 +122,8 @@ READING = """
 import json, sys
 from typer.testing import CliRunner
 from pipelines import cli
+from pipelines.commands import giving
+from pipelines.commands.options import BLOCKED, fail
 told = {}
 for command in json.loads(sys.argv[1]):
     result = CliRunner().invoke(cli.app, command)
@@ -164,7 +168,7 @@ def test_results_are_read_without_landing_archive_vault_and_notes(spoilt: Home, 
     assert {name: code for name, (code, *_) in told.items() if name != "verify"} == dict.fromkeys(
         ("status", "export", "report", "explain"), 0
     ), told
-    assert told["verify"][0] == cli.BLOCKED  # the archive is what it compares with
+    assert told["verify"][0] == BLOCKED  # the archive is what it compares with
     (row,) = json.loads(told["status"][1]) if told["status"][1].startswith("[") else [{}]
     assert row.get("files_waiting", None) is None  # unknown, not none
     assert list((tmp_path / "site").rglob("index.html")) and list((tmp_path / "out").iterdir())
@@ -211,7 +215,7 @@ def test_the_page_is_asked_to_bind_to_this_machine(small: Small, monkeypatch: py
     given: list[list[str]] = []
     for name in ("TIERLINE_HOME", "DAGSTER_HOME"):
         monkeypatch.setenv(name, "")
-    monkeypatch.setattr(cli.os, "execv", lambda _, command: given.append(command))
+    monkeypatch.setattr(giving.os, "execv", lambda _, command: given.append(command))
     assert CliRunner().invoke(cli.app, ["ui", "--home", str(small.home.root), "--port", "3999"]).exit_code == 0
     (command,) = given
     assert command[command.index("-h") + 1] == "127.0.0.1"
@@ -286,7 +290,7 @@ def test_a_terminal_is_told_nothing_to_obey(capsys: pytest.CaptureFixture[str]):
     show_fields({"name": HOSTILE, "list": [HOSTILE]})
     console_of().print(f"held: {HOSTILE}\nnext", markup=False)
     with pytest.raises(SystemExit):
-        cli.fail(HOSTILE)
+        fail(HOSTILE)
     said = capsys.readouterr()
     assert not set(said.out + said.err) & set("\x1b\x9b\u202e\x07")
     assert "\\x1b[31mred\\x9b2J \\u202eevil\\x07\nnext" in said.out
