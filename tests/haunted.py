@@ -36,7 +36,6 @@ from warehouse.home import Home
 
 EXPORTS = Path(__file__).parent / "exports"
 POLICY = 'time_zone = "America/Denver"\n[quality]\nmatch_rate_minimum = 0.0\n'
-BLOCKING = POLICY + 'blocking = ["score_range"]\n'
 WEBHOOK = "http://127.0.0.1:9/hook/zq-secret-hook-kw"
 NOTE = "Zqnoteofaperson0Kw"
 TEXT = re.compile(rb"Zq[0-9a-z]{6,}Kw")
@@ -132,7 +131,7 @@ def _cell(cell: str, kind: str) -> str:
 
 
 def haunt(home: Home) -> None:
-    """Three districts: one that works, one of every layout without a roster, one whose files are held or blocked."""
+    """Three districts: one that works, one of every layout, one whose files are held."""
     home.make()
     made = simulate(home.landing, students=80, schools=1, seed=4, kinds=("roster", "map_growth", "cycles"))[0]
     for path in made.path.rglob("*"):
@@ -150,7 +149,7 @@ def haunt(home: Home) -> None:
 
 
 def _land_trouble(home: Home, good: Path) -> None:
-    """Rows to be rejected, files to be held, a score beyond every scale in a district that blocks for it."""
+    """Rows to be rejected, and files to be held."""
     text = min((good / "map_growth").glob("*Fall*.csv")).read_text("utf-8")
     header, *rows = text.splitlines()
     folder = home.landing / "trouble"
@@ -163,8 +162,7 @@ def _land_trouble(home: Home, good: Path) -> None:
     (folder / "swapped.csv").write_text(text.replace("TestRITScore", "TestStartDates", 1))
     (folder / "unknown.csv").write_text("\n".join(rows[:3]))
     (folder / "last_year.csv").write_text(re.sub(r"\b(\d\d/\d\d/)20\d\d\b", r"\g<1>2019", text))
-    (folder / "scale.csv").write_text(re.sub(r"\b\d{3}\.31415", "340.31415", text).replace(",340.31415", ",349.31415"))
-    (home.policies / "trouble.toml").write_text(BLOCKING, "utf-8")
+    (home.policies / "trouble.toml").write_text(POLICY, "utf-8")
 
 
 # Failures

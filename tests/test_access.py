@@ -122,6 +122,8 @@ READING = """
 import json, sys
 from typer.testing import CliRunner
 from pipelines import cli
+from pipelines.commands import giving
+from pipelines.commands.options import BLOCKED, fail
 told = {}
 for command in json.loads(sys.argv[1]):
     result = CliRunner().invoke(cli.app, command)
