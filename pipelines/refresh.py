@@ -59,6 +59,8 @@ WRITERS = 3
 """Tables written at once."""
 MOST_FACTS = 4_000_000
 """Facts computed together; more districts than this holds are taken in chunks."""
+MOST_ROUNDS = 100
+"""Times that history may pass from district to district in one run: more than any log has windows in a row."""
 _SCREENING = ("screening",)
 _CLASSES = ("screening", "roster", "description", "not_tested")
 _CYCLES = ("cycle", "session")
@@ -294,7 +296,10 @@ def _follow(
     not depend on where it began.
     """
     anyone = next(iter(policies.values()))
-    while behind := due(projections, elsewhere, school_year):
+    for _ in range(MOST_ROUNDS):
+        behind = due(projections, elsewhere, school_year)
+        if not behind:
+            break
         for districts in _chunks(elsewhere.ledger, behind):
             chosen = {district: policies.get(district, anyone) for district in districts}
             own = elsewhere.ledger.filter(pl.col("district_id").is_in(districts))

@@ -81,13 +81,15 @@ def star(status: str) -> str:
 def lived(tmp_path_factory: pytest.TempPathFactory) -> Place:
     """Two school years of one district, and another district."""
     place, other = (Place(tmp_path_factory.getbasetemp() / "changes", FULL, each) for each in ("d1", "d2"))
-    place.load("2024-09-01/classes.csv", CLASSES)
-    place.load("2024-09-01/users.csv", users_file(*STUDENTS))
-    place.load("2025-09-01/enrollments.csv", enrolled())
-    place.load("2024-09-20/map.csv", before(A=5))
-    place.load("2025-09-20/map.csv", scores(1))
-    place.load("2025-09-20/star.csv", star("Active"))
-    other.load("2025-09-20/map.csv", scores(2))
+    place.land("2024-09-01/classes.csv", CLASSES)
+    place.land("2024-09-01/users.csv", users_file(*STUDENTS))
+    place.land("2025-09-01/enrollments.csv", enrolled())
+    place.land("2024-09-20/map.csv", before(A=5))
+    place.land("2025-09-20/map.csv", scores(1))
+    place.land("2025-09-20/star.csv", star("Active"))
+    other.land("2025-09-20/map.csv", scores(2))
+    for each in (place, other):
+        assert {row["status"] for row in each.load().rows} == {"loaded"}
     brought_up(place)
     return place
 

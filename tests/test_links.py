@@ -54,21 +54,23 @@ def loaded(root: Path) -> dict[str, Place]:
     """`moved` changed district in summer, `winter` in November; `east` and `west` stayed where they were."""
     places = {each: Place(root, district=each) for each in DISTRICTS}
     east, west = places["d1"], places["d2"]
-    east.load("2025-10-01/users.csv", users(["moved", "winter", "east", "back"]))
-    east.load("2025-10-01/classes.csv", classes("E"))
+    east.land("2025-10-01/users.csv", users(["moved", "winter", "east", "back"]))
+    east.land("2025-10-01/classes.csv", classes("E"))
     stays = ("east", "2024-08-20", "")
     gone = [("moved", "2024-08-20", "2025-06-01"), ("winter", "2025-08-20", "2025-11-28"), ("back", "2025-08-20", "")]
-    east.load("2026-02-01/enrollments.csv", enrolled("E", stays, *gone))
-    east.load("2024-10-01/map.csv", scores({"moved": 3, "east": 60}, **OLD))
-    east.load("2025-10-01/map.csv", scores({"winter": 4, "east": 60, "back": 50}))
-    east.load("2026-02-01/map.csv", scores({"east": 60, "back": 50}, **WINTER))
-    west.load("2025-10-01/users.csv", users(["moved", "winter", "west", "back"]))
-    west.load("2025-10-01/classes.csv", classes("W"))
+    east.land("2026-02-01/enrollments.csv", enrolled("E", stays, *gone))
+    east.land("2024-10-01/map.csv", scores({"moved": 3, "east": 60}, **OLD))
+    east.land("2025-10-01/map.csv", scores({"winter": 4, "east": 60, "back": 50}))
+    east.land("2026-02-01/map.csv", scores({"east": 60, "back": 50}, **WINTER))
+    west.land("2025-10-01/users.csv", users(["moved", "winter", "west", "back"]))
+    west.land("2025-10-01/classes.csv", classes("W"))
     came = [("moved", "2025-08-20", ""), ("winter", "2025-12-01", ""), BACK]
-    west.load("2026-02-01/enrollments.csv", enrolled("W", ("west", "2024-08-20", ""), *came))
-    west.load("2024-10-01/map.csv", scores({"west": 60, "back": 2}, **OLD))
-    west.load("2025-10-01/map.csv", scores({"moved": 50, "west": 60}))
-    west.load("2026-02-01/map.csv", scores({"winter": 50, "west": 60, "moved": 50}, **WINTER))
+    west.land("2026-02-01/enrollments.csv", enrolled("W", ("west", "2024-08-20", ""), *came))
+    west.land("2024-10-01/map.csv", scores({"west": 60, "back": 2}, **OLD))
+    west.land("2025-10-01/map.csv", scores({"moved": 50, "west": 60}))
+    west.land("2026-02-01/map.csv", scores({"winter": 50, "west": 60, "moved": 50}, **WINTER))
+    for place in places.values():
+        assert {row["status"] for row in place.load().rows} == {"loaded"}
     return places
 
 
