@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 N ?= 100000
 
-.PHONY: demo test lint types imports unit slow pictures bench bench-classes bench-questions bench-state bench-peer validation docs site ui clean
+.PHONY: demo test lint types imports unit slow kill pictures bench bench-classes bench-questions bench-state bench-peer validation docs site ui clean
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -35,6 +35,10 @@ unit: $(VENV)/.installed
 slow: $(VENV)/.installed
 	EXAMPLES=all POLARS_MAX_THREADS=1 OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadscope --no-loadscope-reorder \
 		-m 'slow or hypothesis'
+
+# 200 runs killed at a random moment, and at every named boundary; one in `make test` (tests/test_kills.py).
+kill: $(VENV)/.installed
+	$(BIN)/pytest tests/test_kills.py -m 'slow or not slow'
 
 docs: $(VENV)/.installed
 	$(BIN)/python -m schemas.dictionary
