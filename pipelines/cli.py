@@ -22,6 +22,7 @@ from pipelines.terminal import (
     show_table,
     text_of,
 )
+from warehouse.faults import disk_fault
 from warehouse.home import Home
 
 DONE, BLOCKED, WRONG_USE, NOTHING = 0, 1, 2, 3
@@ -84,6 +85,8 @@ def _told(error: Exception) -> str:
     """An error of ours in its own words; of any other its type and place, because its words may hold a cell."""
     if type(error).__module__.partition(".")[0] in OURS:
         return str(error)
+    if fault := disk_fault(error):
+        return f"{getattr(error, 'filename', None) or 'The home'}: {fault}. Nothing that was loaded is lost."
     if isinstance(error, OSError) and error.filename and error.strerror:
         return f"{error.filename}: {error.strerror}. Check that it exists and that you may read and write it."
     trace = extract_tb(error.__traceback__)

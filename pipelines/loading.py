@@ -19,7 +19,7 @@ from schemas.policy import DistrictPolicy, UnreadablePolicy
 from transforms.retention import past_retention
 from warehouse.archive import remove
 from warehouse.home import Home, fingerprint
-from warehouse.landing import Landed, Refused, discover
+from warehouse.landing import ChangedExport, Landed, Refused, discover
 from warehouse.log import Log, exports
 from warehouse.vault import KeySource, Vault, random_keys
 
@@ -90,13 +90,17 @@ class Loader:
         """
         policy = self.home.policy(district_id)
         report = LoadReport(district_id)
-        reader = Reader(district_id, policy, self.log, self.vault, self.secret, self.now)
         with self.vault.lease(district_id) as renew:
+
+            def now() -> datetime:
+                """A time for a ledger row; who lost the lease writes none, because another may have read the file."""
+                renew()
+                return self.now()
+
+            reader = Reader(district_id, policy, self.log, self.vault, self.secret, now)
             ledger = self.ledger(district_id)
             aliases = read_aliases(self.home)
-            report.rules = record_policy(
-                self.log, self.vault, self.secret, district_id, policy, aliases, ledger, self.now
-            )
+            report.rules = record_policy(self.log, self.vault, self.secret, district_id, policy, aliases, ledger, now)
             landed, report.refused = discover(self.home.landing / district_id, district_id)
             files = sorted((know(each, aliases) for each in landed), key=lambda each: each.order)
             years = _bundle_years(reader, files)
@@ -111,7 +115,7 @@ class Loader:
                     if each.batch_id in past:
                         self._take(each.landed, policy)
                     else:
-                        self._archive(each.landed, each.batch_id, policy)
+                        self._archive(each.landed, each.batch_id, policy, report)
                 elif each.batch_id in status and held[each.batch_id] == against:
                     report.unchanged_files += 1
                     report.still_held += 1
@@ -124,7 +128,7 @@ class Loader:
                     report.rows.append(row)
                     status[each.batch_id], held[each.batch_id] = str(row["status"]), against
                     if row["status"] == "loaded":
-                        self._archive(each.landed, each.batch_id, policy)
+                        self._archive(each.landed, each.batch_id, policy, report)
             if policy.landing == "move":
                 self._clear(files, status, report.refused)
             if report.rows:
@@ -188,23 +192,28 @@ class Loader:
         text = "\0".join((_layouts_text(), policy.model_dump_json(), repr(sorted(aliases.items())), str(roster)))
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
-    def _archive(self, landed: Landed, batch_id: str, policy: DistrictPolicy) -> None:
+    def _archive(self, landed: Landed, batch_id: str, policy: DistrictPolicy, report: LoadReport) -> None:
         """Keep the bytes of a loaded batch, and take its file out of the landing folder."""
         kept = self.home.archived(landed.district_id, batch_id, landed.name)
         if not kept.exists():
             kept.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             part = kept.with_name(f".{kept.name}.part")
-            if landed.member is None and not landed.is_packed:
-                shutil.copyfile(landed.path, part)
-            else:
-                part.write_bytes(landed.read())  # unpacked, as its name says
+            try:
+                _copy(landed, part)
+            except ChangedExport:
+                part.unlink(missing_ok=True)
+                report.refused.append(_replaced(landed))
+                return
             part.chmod(0o600)
             part.replace(kept)
         self._take(landed, policy)
 
     def _take(self, landed: Landed, policy: DistrictPolicy) -> None:
-        """A file that stood alone leaves the landing folder, unless the policy keeps it there."""
-        if policy.landing == "move" and landed.member is None:
+        """A file that stood alone leaves the landing folder, unless the policy keeps it there or somebody wrote it.
+
+        What was added since it was read is another batch, of the next run.
+        """
+        if policy.landing == "move" and landed.member is None and landed.is_unchanged:
             _remove(landed.path)
 
     def _remove_past(self, district_id: str, policy: DistrictPolicy) -> int:
@@ -216,7 +225,8 @@ class Loader:
         waiting = {each.landed.path for each in files if status.get(each.batch_id) != "loaded"}
         for landed in {each.landed.path: each.landed for each in files if each.landed.member is not None}.values():
             name = landed.path.relative_to(self.home.landing / landed.district_id).as_posix()
-            if landed.path not in waiting and not any(each.name.startswith(f"{name}!") for each in refused):
+            is_left = any(each.name.startswith(f"{name}!") for each in refused)
+            if landed.is_unchanged and landed.path not in waiting and not is_left:
                 _remove(landed.path)
 
     def _retry_parked(
@@ -284,6 +294,29 @@ def _aliases_in(path: Path) -> Mapping[str, Sequence[str]]:
             f'{name}: under [columns], give each column a list of headers, such as score = ["Scale Score"].'
         )
     return named
+
+
+def _copy(landed: Landed, part: Path) -> None:
+    """The bytes that were read, of a packed file unpacked, as its name says.
+
+    Raises:
+        ChangedExport: other bytes stand there now.
+    """
+    if landed.member is None and not landed.is_packed:
+        with suppress(FileNotFoundError):
+            shutil.copyfile(landed.path, part)
+        if landed.is_unchanged:
+            return
+    part.write_bytes(landed.read(may_have_grown=True))
+
+
+def _replaced(landed: Landed) -> Refused:
+    return Refused(
+        landed.name,
+        "replaced_file",
+        f"{landed.name}: another file took its place while it was loaded. It was loaded, but the archive has no copy of"
+        " it; the next run loads the other one. Land the first one again under another name to keep a copy.",
+    )
 
 
 def _remove(path: Path) -> None:

@@ -38,6 +38,7 @@ from tests.homes import POLICY, SECRET, read_tables
 from warehouse import publish as publishing
 from warehouse.delta import Table
 from warehouse.home import Home
+from warehouse.log import POLICY as POLICY_LAYOUT
 from warehouse.log import READING, Log, loaded
 from warehouse.projections import Projections
 from warehouse.publish import connect
@@ -105,7 +106,7 @@ class Passed:
     def stage(self) -> str:
         """Where the run was."""
         numbers = self.numbers
-        if numbers["after the states"]:
+        if numbers["after the states"] > 1:  # once before the projections are written, once after
             return "publish"
         return "projection" if numbers["projection"] else "load"
 
@@ -182,13 +183,13 @@ def look(root: Path) -> dict[str, str]:
     log, projections = Log(home), Projections(home.projections)
     ledger = log.ledger_rows([DISTRICT])
     readings = loaded(ledger)
-    tables = {"ledger": ledger}
+    tables = {"ledger": _untimed(ledger, ledger)}
     kept = [*log.families.items(), *((t.name, t) for t in (log.sightings, log.rejected, log.parked, log.notes))]
     for name, table in kept:
         rows = table.scan().join(readings.lazy().select(READING), on=READING, how="semi").collect()
         if name in FAMILIES and rows["event_id"].n_unique() != rows.height:
             raise RuntimeError(f"events of {name} are in the log twice")
-        tables[name] = rows
+        tables[name] = _untimed(rows, ledger)
     tables |= {f"projections.{name}": rows for name, rows in read_tables(projections).items()}
     tables["partition_state"] = projections.partitions.scan().collect()
     tables["district_state"] = projections.districts.scan().drop("ledger_at").collect()
@@ -212,12 +213,21 @@ def look_at_warehouse(root: Path) -> dict[str, str]:
     with connect(path) as reader:
         named = "select schema_name, table_name from duckdb_tables() order by all"
         for schema, name in reader.execute(named).fetchall():
-            but = {("log", "ingest_ledger"): "attempt, recorded_at", ("log", "rejected_row"): "attempt"}
-            columns = f"* exclude ({but[schema, name]})" if (schema, name) in but else "*"
+            columns = {
+                ("log", "ingest_ledger"): "* exclude (attempt, recorded_at, export_at)",
+                ("log", "rejected_row"): "* exclude (attempt)",
+            }.get((schema, name), "*")
             rows = f"select t::text as r from (select {columns} from {schema}.{name}) as t"
             (text,) = reader.execute(f"select md5(string_agg(r, chr(10) order by r)) from ({rows})").fetchone() or ("",)
             found[f"{schema}.{name}"] = str(text)
     return found
+
+
+def _untimed(rows: pl.DataFrame, ledger: pl.DataFrame) -> pl.DataFrame:
+    """A policy is stated when it is recorded: that time, and the event id that is made of it, may be others."""
+    policies = ledger.filter(pl.col("layout") == POLICY_LAYOUT)["batch_id"].implode()
+    timed = [name for name in ("export_at", "event_id") if name in rows.columns]
+    return rows.with_columns(pl.when(~pl.col("batch_id").is_in(policies)).then(name).alias(name) for name in timed)
 
 
 def _hash(rows: pl.DataFrame) -> str:

@@ -19,8 +19,7 @@ PLACES = [
     {"home": home, "boundary": name, "part": part}
     for home in ("first", "later")
     for name in BOUNDARIES
-    for part in (0, 0.5, 1)
-    if "states" not in name and "rename" not in name or part == 1  # passed once
+    for part in ((0.5, 1) if "states" in name else (1,) if "rename" in name else (0, 0.5, 1))
 ]
 Ask = Callable[[dict[str, Any]], dict[str, Any]]
 

@@ -21,6 +21,7 @@ from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundErr
 from deltalake.schema import ArrayType, PrimitiveType, StructType
 
 from schemas.contract import Contract, columns, conform, nullable, summary, table_name
+from warehouse.faults import reason
 
 STATISTICS = ("occurred_on", "export_at", "recorded_at", "benchmark_window", "measure")
 """Only these columns get statistics: ids and text must not stand in the transaction log (SEMANTICS 5.4)."""
@@ -68,10 +69,10 @@ class Table:
         found = self._found()
         if found is not None:
             return self._grown(found)
-        if "://" not in self.uri:
-            Path(self.uri).mkdir(parents=True, exist_ok=True)
         kept = self._with_statistics
         try:
+            if "://" not in self.uri:
+                Path(self.uri).mkdir(parents=True, exist_ok=True)
             return DeltaTable.create(
                 self.uri,
                 schema=self._schema,
@@ -84,8 +85,8 @@ class Table:
                 else {"delta.dataSkippingNumIndexedCols": "0"},
                 storage_options=self.storage_options,
             )
-        except DeltaError as error:
-            raise StoreError(f"table {self.name}: cannot be created ({type(error).__name__})") from None
+        except (DeltaError, OSError) as error:
+            raise StoreError(f"table {self.name}: cannot be created: {reason(error)}") from None
 
     def _found(self) -> DeltaTable | None:
         """The table as it stands now: who only looks makes nothing."""
@@ -93,8 +94,8 @@ class Table:
             found = DeltaTable(self.uri, storage_options=self.storage_options)
         except TableNotFoundError:
             return None
-        except DeltaError as error:
-            raise StoreError(f"table {self.name}: cannot be read ({type(error).__name__})") from None
+        except (DeltaError, OSError) as error:
+            raise StoreError(f"table {self.name}: cannot be read: {reason(error)}") from None
         self._require_kin(found)
         return found
 
@@ -125,8 +126,8 @@ class Table:
                 table.alter.add_columns(gained)
             except CommitFailedError:
                 table.update_incremental()
-            except DeltaError as error:
-                raise StoreError(f"table {self.name}: cannot be given columns ({type(error).__name__})") from None
+            except (DeltaError, OSError) as error:
+                raise StoreError(f"table {self.name}: cannot be given columns: {reason(error)}") from None
         raise StoreError(f"table {self.name}: another writer kept changing it; run again")
 
     @property
@@ -194,8 +195,8 @@ class Table:
             table.vacuum(dry_run=False)
         except CommitFailedError:
             return False
-        except DeltaError as error:
-            raise StoreError(f"table {self.name}: cannot be packed ({type(error).__name__})") from None
+        except (DeltaError, OSError) as error:
+            raise StoreError(f"table {self.name}: cannot be packed: {reason(error)}") from None
         return True
 
     def _holding(self, partitions: Iterable[tuple[str, ...]]) -> str:
@@ -220,8 +221,8 @@ class Table:
             except CommitFailedError as error:
                 last = type(error).__name__
                 table = self.delta()
-            except DeltaError as error:
-                raise StoreError(f"table {self.name}: cannot be written ({type(error).__name__})") from None
+            except (DeltaError, OSError) as error:
+                raise StoreError(f"table {self.name}: cannot be written: {reason(error)}") from None
         raise StoreError(f"table {self.name}: another writer kept changing it ({last}); run again")
 
     def scan(self, **partition: Sequence[str]) -> pl.LazyFrame:

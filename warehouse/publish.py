@@ -21,7 +21,8 @@ from schemas.contract import Contract, columns, descriptions, summary, table_nam
 from schemas.events import ALL_YEARS
 from schemas.marts import MARTS
 from schemas.projections import PROJECTIONS, IngestLedger, RejectedRow
-from warehouse.projections import PartitionState
+from warehouse.faults import disk_fault
+from warehouse.projections import UNDER_WAY, PartitionState
 
 Source = DeltaTable | Sequence[str]
 """Where a table is read from: a Delta table, or the URIs of its Parquet files, percent-encoded as Delta gives them."""
@@ -121,10 +122,11 @@ def publish(
     unknown = sorted(set(sources) - {table_name(each) for each in (*PROJECTIONS, *LOG, *STATE)})
     if unknown:
         raise PublishFailed(f"No contract describes {', '.join(unknown)}. Name tables of the projections or the log.")
-    with _locked(lock_of or target, timeout), _beside(target) as made:
+    doing = _told(f"{target.name} could not be written")
+    with doing, _locked(lock_of or target, timeout), _beside(target) as made:
         if changed is not None and target.exists():
             shutil.copyfile(target, made)
-        with _told(f"{target.name} could not be written"), connect(made, read_only=False) as connection:
+        with connect(made, read_only=False) as connection:
             connection.execute("begin")
             rows = _build(connection, sources, changed)
             if note is not None:
@@ -198,6 +200,8 @@ def _make_answer(connection: duckdb.DuckDBPyConnection, answer: Answer) -> None:
 def unpublished(target: Path, partitions: pl.DataFrame, ledger: pl.DataFrame) -> set[Partition] | None:
     """District-years of which the file shows something else than the stores hold; None where it shows nothing yet.
 
+    What a run that broke off left half-written is shown as it was before.
+
     Args:
         target: The file readers open.
         partitions: ``PartitionState`` as it stands.
@@ -219,6 +223,8 @@ def unpublished(target: Path, partitions: pl.DataFrame, ledger: pl.DataFrame) ->
             shown.select(keys).join(partitions.select(keys), on=keys, how="anti", nulls_equal=True),
         ]
     )
+    half = partitions.filter(pl.col("input_id") == UNDER_WAY)
+    other = other.join(half, on=list(PARTITIONED), how="anti")
     known = pl.DataFrame(read, schema=reading, orient="row")
     news = ledger.join(known, on=list(reading), how="anti")["district_id"].unique()
     return {*other.select(PARTITIONED).unique().rows(), *((district, ALL_YEARS) for district in news)}
@@ -348,10 +354,10 @@ def _told(what: str) -> Iterator[None]:
     """Say what failed in words of our own: errors of DuckDB and Delta print the cells of a failed cast."""
     try:
         yield
-    except (duckdb.Error, DeltaError) as error:
+    except (duckdb.Error, DeltaError, OSError) as error:
+        advice = disk_fault(error) or "check the disk, and with `tierline verify` the tables; then publish again"
         raise PublishFailed(
-            f"Publishing failed: {what} ({type(error).__name__}). The warehouse of before is unchanged."
-            " Check the disk, and `tierline verify` for the tables it reads; then publish again."
+            f"Publishing failed: {what} ({type(error).__name__}): {advice}. The warehouse of before is unchanged."
         ) from None
 
 

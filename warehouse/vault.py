@@ -9,8 +9,9 @@ import sqlite3
 import stat
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
+from threading import Event, Thread
 
 import polars as pl
 
@@ -96,7 +97,7 @@ class Vault:
             os.close(os.open(self.path, os.O_WRONLY | os.O_CREAT, 0o600))
         if stat.S_IMODE(self.path.stat().st_mode) & 0o077:
             raise VaultError("vault/vault.sqlite can be read by others. Run chmod 600 on it.")
-        self._connection = sqlite3.connect(self.path, timeout=60, isolation_level=None)
+        self._connection = self._connect()
         self._connection.execute("pragma journal_mode = wal")
         self._connection.execute("pragma synchronous = full")
         self._connection.execute(f"pragma cache_size = -{CACHE_KIB}")  # random keys touch every page of their index
@@ -104,6 +105,9 @@ class Vault:
         self._read: dict[tuple[str, str, str], pl.DataFrame] = {}
         """Ids read while this process holds the district's lease, and nobody else can add to them."""
         self._leased: set[str] = set()
+
+    def _connect(self) -> sqlite3.Connection:
+        return sqlite3.connect(self.path, timeout=60, isolation_level=None)
 
     def close(self) -> None:
         """Release the file."""
@@ -115,10 +119,11 @@ class Vault:
         self._connection.execute("begin immediate")
         try:
             yield
+            self._connection.execute("commit")
         except BaseException:
-            self._connection.execute("rollback")
+            if self._connection.in_transaction:  # a full disk has rolled it back already
+                self._connection.execute("rollback")
             raise
-        self._connection.execute("commit")
 
     def subject_keys(self, district_id: str, ids: pl.DataFrame) -> pl.DataFrame:
         """The key of each (id_type, id), made where there is none: `id_type`, `id`, `subject_key`."""
@@ -233,8 +238,13 @@ class Vault:
         return int(stamp)
 
     @contextmanager
-    def lease(self, district_id: str, wait_seconds: float = 600.0) -> Iterator[Callable[[], None]]:
+    def lease(
+        self, district_id: str, wait_seconds: float = 600.0, doing: str = "is loading district {}"
+    ) -> Iterator[Callable[[], None]]:
         """The district's commit lock: one loader at a time, on whatever machine; gives a function that renews it.
+
+        It is renewed while its process lives, however long a file takes; a process that was stopped for longer than
+        the lease lasts finds at the next renewal that another has taken over.
 
         Raises:
             VaultError: another loader held it for longer than ``wait_seconds``.
@@ -243,20 +253,40 @@ class Vault:
         deadline = time.monotonic() + wait_seconds
         while not self._take_lease(district_id, holder):
             if time.monotonic() > deadline:
-                raise VaultError(f"another run is loading district {district_id}. Wait for it to end, then run again.")
+                raise VaultError(f"another run {doing.format(district_id)}. Wait for it to end, then run again.")
             time.sleep(0.2)
 
         def renew() -> None:
             if not self._take_lease(district_id, holder):
-                raise VaultError(f"the load of district {district_id} paused so long that another run took over.")
+                raise VaultError(
+                    f"this run paused so long that another run {doing.format(district_id)}."
+                    " What it had begun counts for nothing; run again."
+                )
 
+        ended = Event()
+        keeper = Thread(target=self._keep_lease, args=(district_id, holder, ended), daemon=True)
+        keeper.start()
         self._leased.add(district_id)
         try:
             yield renew
         finally:
             self._leased.discard(district_id)
             self._read = {key: rows for key, rows in self._read.items() if key[1] != district_id}
-            self._connection.execute("delete from lease where district_id = ? and holder = ?", (district_id, holder))
+            ended.set()
+            keeper.join()
+            with suppress(sqlite3.OperationalError):  # on a full disk it runs out by itself
+                self._connection.execute(
+                    "delete from lease where district_id = ? and holder = ?", (district_id, holder)
+                )
+
+    def _keep_lease(self, district_id: str, holder: str, ended: Event) -> None:
+        """Renew a lease until it is given back; a connection belongs to one thread."""
+        while not ended.wait(LEASE_SECONDS / 4):
+            with suppress(sqlite3.OperationalError), closing(self._connect()) as connection:
+                connection.execute(
+                    "update lease set expires_at = ? where district_id = ? and holder = ?",
+                    (time.time() + LEASE_SECONDS, district_id, holder),
+                )
 
     def _take_lease(self, district_id: str, holder: str) -> bool:
         now = time.time()
