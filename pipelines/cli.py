@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal, NoReturn
 
 import typer
 
+from pipelines import cli_keeping
 from pipelines.terminal import (
     console_of,
     print_json,
@@ -41,6 +42,7 @@ student_app = typer.Typer(
     no_args_is_help=True, help="State that two keys are one student, or that facts are another's."
 )
 app.add_typer(student_app, name="student")
+cli_keeping.register(app)
 
 HomeOption = Annotated[
     Path, typer.Option("--home", envvar="TIERLINE_HOME", help="Folder of the agency's data.", show_default="./data")

@@ -27,7 +27,7 @@ Progress = Callable[[str], None]
 
 
 class HomeMismatch(Exception):
-    """The log was written with another secret than this home's."""
+    """The log does not belong to this home's vault: it was written with another secret, or after this vault."""
 
 
 def system_clock() -> datetime:
@@ -165,10 +165,10 @@ class Loader:
         """The district's ledger rows.
 
         Raises:
-            HomeMismatch: the log was written with another secret.
+            HomeMismatch: the log was written with another secret, or is newer than the vault.
         """
         ledger = self.log.ledger_rows([district_id])
-        self._same_secret(ledger)
+        self._require_kin(ledger)
         return ledger
 
     def now(self) -> datetime:
@@ -179,7 +179,12 @@ class Loader:
     def _past(self, ledger: pl.DataFrame, policy: DistrictPolicy) -> pl.DataFrame:
         return past_retention(exports(ledger), policy, self.clock().astimezone(policy.zone).date())
 
-    def _same_secret(self, ledger: pl.DataFrame) -> None:
+    def _require_kin(self, ledger: pl.DataFrame) -> None:
+        if ledger.filter(pl.col("recorded_at").dt.timestamp("us") > self.vault.last_tick()).height:
+            raise HomeMismatch(
+                "vault/ is older than log/: keys that the log uses would be given out a second time."
+                " Restore the vault that was copied with this log, or after it."
+            )
         if ledger.filter(pl.col("home_fingerprint") != fingerprint(self.secret)).height:
             raise HomeMismatch(
                 "vault/secret is not the secret this log was written with: its keys would not fit."

@@ -200,7 +200,7 @@ def look(root: Path) -> dict[str, str]:
         files = sorted(path for path in folder.rglob("*") if path.is_file())
         named = [(path.relative_to(folder).as_posix(), path.read_bytes()) for path in files]
         found[folder.name] = hashlib.sha256(repr(named).encode()).hexdigest()
-    found["rest"] = repr(sorted(path.name for path in root.iterdir() if path.name.endswith((".building", ".part"))))
+    found["rest"] = repr(sorted(path.name for path in root.glob(".*.building/*")))
     return found
 
 

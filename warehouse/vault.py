@@ -237,6 +237,11 @@ class Vault:
         ).fetchone()
         return int(stamp)
 
+    def last_tick(self) -> int:
+        """The last time given; 0 where none was."""
+        row = self._connection.execute("select last_us from clock").fetchone()
+        return int(row[0]) if row else 0
+
     @contextmanager
     def lease(
         self, district_id: str, wait_seconds: float = 600.0, doing: str = "is loading district {}"
