@@ -337,7 +337,8 @@ def out_of_date(projections: Projections, ledger: pl.DataFrame, districts: Colle
 
     Policies are in the ledger too.
     """
-    known = projections.districts.scan().collect()
+    half_written = projections.partitions.scan().filter(pl.col("input_id") == UNDER_WAY).select("district_id")
+    known = projections.districts.scan().join(half_written, on="district_id", how="anti").collect()
     latest = ledger.group_by("district_id").agg(ledger_at=pl.col("recorded_at").max())
     states = (
         pl.DataFrame({"district_id": sorted(districts)}, schema={"district_id": pl.String})

@@ -6,6 +6,7 @@ from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib import import_module
+from pathlib import Path
 from threading import Thread
 from traceback import extract_tb
 from typing import Any
@@ -178,7 +179,7 @@ class Work:
         projections = Projections(self.home.projections)
         policies = dict(self._policies(outcome))
         if {"exports", "events"} & set(stages):
-            with told("loading"):
+            with told("loading", self.home.vault):
                 loader = Loader(self.home, self.sources)
             for district in policies:
                 self._load(loader, district, outcome, tell)
@@ -202,7 +203,7 @@ class Work:
     def _alone(self) -> Iterator[None]:
         """Of two runs at once the second waits: what it computed from an older log must not come after the newer."""
         with ExitStack() as stack:
-            with told("waiting for another run"):
+            with told("waiting for another run", self.home.vault):
                 vault = stack.enter_context(closing(Vault(self.home.make().vault)))
                 stack.enter_context(vault.lease(REFRESH, doing="is bringing the projections up to date"))
             yield
@@ -222,7 +223,7 @@ class Work:
     def _load(self, loader: Loader, district: str, outcome: Outcome, tell: Callable[[str], None]) -> None:
         tell(f"{district}: files")
         try:
-            with told("loading"):
+            with told("loading", self.home.vault):
                 outcome.loads[district] = loader.load(district, lambda _: _expect_news())
         except PassFailed as failure:
             outcome.failed[district] = str(failure)
@@ -307,8 +308,11 @@ def _expect_news() -> None:
 
 
 @contextmanager
-def told(doing: str) -> Iterator[None]:
-    """Errors in words of our own: Polars, DuckDB and Delta print the cells they stumble over."""
+def told(doing: str, near: Path | None = None) -> Iterator[None]:
+    """Errors in words of our own: Polars, DuckDB and Delta print the cells they stumble over.
+
+    ``near`` is a folder on the disk that is written.
+    """
     try:
         yield
     except TOLD as error:
@@ -316,7 +320,7 @@ def told(doing: str) -> Iterator[None]:
     except BaseException as error:
         if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
             raise  # an interrupt; a panic of Polars or Delta is an error like any other, and may print cells
-        if fault := disk_fault(error):
+        if fault := disk_fault(error, near):
             raise PassFailed(f"{doing} failed: {fault}. Nothing that was loaded is lost.", transient=True) from None
         place = extract_tb(error.__traceback__)[-1]
         raise PassFailed(

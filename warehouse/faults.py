@@ -1,14 +1,18 @@
 """What a disk that cannot be written says, in words for whoever can help: no path of ours, no cell."""
 
 import errno
+import os
 import re
 import sqlite3
 from collections.abc import Iterator
+from pathlib import Path
 
 FULL = "the disk is full. Make room on the disk that holds the home, then run again"
 READ_ONLY = "the disk is read-only. Make it writable, then run again"
 FORBIDDEN = "this user may not read or write it. Give the home to the user who runs Tierline, then run again"
 BROKEN = "the disk reports an error. Check it before anything else, then run again"
+LITTLE = 1 << 20
+"""Bytes; a disk with less free is full for whoever needs more at once."""
 _NUMBERS = {
     errno.ENOSPC: FULL,
     errno.EDQUOT: FULL,
@@ -34,12 +38,25 @@ _WORDS = (
 """Delta, DuckDB and Polars keep no number of the error."""
 
 
-def disk_fault(error: BaseException) -> str | None:
+def disk_fault(error: BaseException, near: Path | None = None) -> str | None:
     """What is wrong with the disk and what to do, if that is what an error is about; it ends without a full stop.
 
-    Looks at what the error came from as well: whoever wraps one may leave its number behind.
+    Args:
+        error: It or what it came from: whoever wraps an error may leave its number behind.
+        near: A folder on that disk. SQLite calls a full or read-only disk one that cannot be opened or is broken.
     """
-    return next((told for each in _chain(error) if (told := _of(each))), None)
+    told = next((told for each in _chain(error) if (told := _of(each))), None)
+    return _looked(near) or told if told in (FORBIDDEN, BROKEN) and near is not None else told
+
+
+def _looked(near: Path) -> str | None:
+    """What the disk itself says."""
+    while not near.exists():
+        near = near.parent
+    about = os.statvfs(near)
+    if about.f_flag & os.ST_RDONLY:
+        return READ_ONLY
+    return FULL if about.f_bavail * about.f_frsize < LITTLE else None
 
 
 def reason(error: BaseException) -> str:

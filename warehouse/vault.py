@@ -23,6 +23,8 @@ CLASS_COLUMNS = ("class_title", "class_code")
 TEACHER_COLUMNS = ("teacher_id", "teacher_name")
 LEASE_SECONDS = 120.0
 CACHE_KIB = 65_536
+_HOLDERS: set[str] = set()
+"""Leases that this process has; others in its name are of a run that could not give them back."""
 
 _SCHEMA = """
 create table if not exists subject_id (
@@ -255,11 +257,6 @@ class Vault:
             VaultError: another loader held it for longer than ``wait_seconds``.
         """
         holder = f"{socket.gethostname()}/{os.getpid()}/{secrets.token_hex(8)}"
-        deadline = time.monotonic() + wait_seconds
-        while not self._take_lease(district_id, holder):
-            if time.monotonic() > deadline:
-                raise VaultError(f"another run {doing.format(district_id)}. Wait for it to end, then run again.")
-            time.sleep(0.2)
 
         def renew() -> None:
             if not self._take_lease(district_id, holder):
@@ -270,16 +267,24 @@ class Vault:
 
         ended = Event()
         keeper = Thread(target=self._keep_lease, args=(district_id, holder, ended), daemon=True)
-        keeper.start()
-        self._leased.add(district_id)
+        _HOLDERS.add(holder)
         try:
+            deadline = time.monotonic() + wait_seconds
+            while not self._take_lease(district_id, holder):
+                if time.monotonic() > deadline:
+                    raise VaultError(f"another run {doing.format(district_id)}. Wait for it to end, then run again.")
+                time.sleep(0.2)
+            keeper.start()
+            self._leased.add(district_id)
             yield renew
         finally:
             self._leased.discard(district_id)
             self._read = {key: rows for key, rows in self._read.items() if key[1] != district_id}
             ended.set()
-            keeper.join()
-            with suppress(sqlite3.OperationalError):  # on a full disk it runs out by itself
+            if keeper.is_alive():
+                keeper.join()
+            _HOLDERS.discard(holder)
+            with suppress(sqlite3.OperationalError):  # on a full disk it stays, and counts for nothing
                 self._connection.execute(
                     "delete from lease where district_id = ? and holder = ?", (district_id, holder)
                 )
@@ -305,12 +310,16 @@ class Vault:
         return changed.rowcount > 0
 
     def _drop_dead_lease(self, district_id: str) -> None:
-        """A lease whose process on this machine is gone need not run out."""
+        """A lease whose run on this machine is gone need not run out."""
         row = self._connection.execute("select holder from lease where district_id = ?", (district_id,)).fetchone()
         if row is None:
             return
         host, pid, _ = str(row[0]).split("/")
-        if host == socket.gethostname() and not Path(f"/proc/{pid}").exists() and Path("/proc/self").exists():
+        if pid == str(os.getpid()):
+            is_gone = row[0] not in _HOLDERS
+        else:
+            is_gone = not Path(f"/proc/{pid}").exists() and Path("/proc/self").exists()
+        if host == socket.gethostname() and is_gone:
             self._connection.execute("delete from lease where district_id = ? and holder = ?", (district_id, row[0]))
 
     def _insert(self, table: str, district_id: str, rows: pl.DataFrame, replace: bool = False) -> None:
