@@ -7,7 +7,7 @@ import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 
-FULL = "the disk is full. Make room on the disk that holds the home, then run again"
+FULL = "the disk is full. Make room on it, then run again"
 READ_ONLY = "the disk is read-only. Make it writable, then run again"
 FORBIDDEN = "this user may not read or write it. Give the home to the user who runs Tierline, then run again"
 BROKEN = "the disk reports an error. Check it before anything else, then run again"

@@ -5,27 +5,25 @@ from typing import Annotated
 
 import typer
 
+from pipelines.commands.options import DEFAULT_HOME, HomeOption, JsonOption, districts_of
 from pipelines.terminal import console_of, print_json, progress, show_fields
 from warehouse.home import Home
 
-DEFAULT_HOME = Path("data")
-HomeOption = Annotated[
-    Path, typer.Option("--home", envvar="TIERLINE_HOME", help="Folder of the agency's data.", show_default="./data")
-]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for a script.")]
+app = typer.Typer()
 
 
+@app.command()
 def backup(
     destination: Annotated[Path, typer.Argument(metavar="DEST", help="A new folder, outside the home.")],
     home: HomeOption = DEFAULT_HOME,
     as_json: JsonOption = False,
 ) -> None:
     """Copy what cannot be made again: log, vault with its secret, notes, archive, policies. Runs may go on."""
-    from warehouse.backup import BackupFailed, back_up
-
     place = Home(home)
-    if not place.districts():
-        raise BackupFailed(f"No district in {place.root}: nothing to back up. Name the home with --home.")
+    districts_of(place, None)
+
+    from warehouse.backup import back_up
+
     with progress(quiet=as_json) as say:
         told = back_up(place, destination, say)
     if as_json:
@@ -37,6 +35,7 @@ def backup(
     )
 
 
+@app.command()
 def restore(
     source: Annotated[Path, typer.Argument(metavar="SRC", help="A backup.", exists=True, file_okay=False)],
     home: HomeOption = DEFAULT_HOME,
@@ -53,9 +52,3 @@ def restore(
         return
     show_fields(told)
     console_of().print("Now: `tierline run` makes the tables, `tierline verify` checks them.", markup=False)
-
-
-def register(app: typer.Typer) -> None:
-    """Add the commands."""
-    app.command()(backup)
-    app.command()(restore)
