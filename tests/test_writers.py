@@ -10,7 +10,6 @@ import pytest
 
 from pipelines.loading import Loader, Sources
 from tests.homes import MAP_HEADER, SECRET, Place, assert_balanced, map_row, users_file
-from warehouse.delta import Table
 from warehouse.home import Home
 from warehouse.log import READING, Log, loaded
 from warehouse.publish import connect, publish
@@ -83,24 +82,6 @@ def test_four_writers_at_once_write_what_one_writes(alone: Home, tmp_path: Path)
     other = Log(alone).ledger_rows().filter(pl.col("layout") != "policy")
     assert ledger.select(same).sort("batch_id").equals(other.select(same).sort("batch_id"))
     assert rejected(home).equals(rejected(alone))
-
-
-def test_writers_of_one_table_lose_no_row(tmp_path: Path):
-    """What the lease would keep apart anyway: appends of several processes to one Delta table."""
-    home = Home(tmp_path / "home").make()
-    code = "from tests.test_writers import append; import sys; append(sys.argv[1], sys.argv[2])"
-    writers = [subprocess.Popen([sys.executable, "-c", code, home.root, str(n)]) for n in range(2)]
-    assert [each.wait() for each in writers] == [0, 0]
-    rows = Log(home).parked.scan().collect()
-    assert rows.height == 20
-    assert rows["batch_id"].n_unique() == 20
-
-
-def append(root: str, writer: str) -> None:
-    table: Table = Log(Home(Path(root))).parked
-    for number in range(10):
-        row = {"district_id": "d1", "batch_id": f"{writer}-{number}", "attempt": 1, "source_line": 2}
-        table.append(pl.DataFrame([row]), f"{writer}-{number}:1")
 
 
 def test_who_reads_the_published_file_sees_a_whole_one_while_it_is_written(tmp_path: Path):
