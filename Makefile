@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 N ?= 100000
 
-.PHONY: demo test lint types imports unit slow fuzz pictures bench bench-classes bench-questions bench-state bench-peer validation docs site ui clean
+.PHONY: demo test lint types imports unit slow kill fuzz pictures bench bench-classes bench-questions bench-state bench-peer validation docs site ui clean
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -39,6 +39,10 @@ slow: $(VENV)/.installed
 # 5,000 mutated files of every layout.
 fuzz: $(VENV)/.installed
 	EXAMPLES=all POLARS_MAX_THREADS=1 OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 tests/test_fuzz.py
+
+# 200 runs killed at a random moment, and at every named boundary; one in `make test` (tests/test_kills.py).
+kill: $(VENV)/.installed
+	$(BIN)/pytest tests/test_kills.py -m 'slow or not slow'
 
 docs: $(VENV)/.installed
 	$(BIN)/python -m schemas.dictionary

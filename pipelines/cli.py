@@ -6,8 +6,9 @@ from typing import Annotated
 
 import typer
 
-from pipelines.commands import giving, records, rights, running
+from pipelines.commands import giving, keeping, records, rights, running
 from pipelines.commands.options import BLOCKED, fail
+from warehouse.faults import FORBIDDEN, disk_fault
 
 OURS = frozenset({"pipelines", "transforms", "schemas", "warehouse"})
 
@@ -18,7 +19,7 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
-for group in (running, giving, records, rights):
+for group in (running, giving, records, rights, keeping):
     app.add_typer(group.app)
 
 
@@ -34,6 +35,9 @@ def _told(error: Exception) -> str:
     """An error of ours in its own words; of any other its type and place, because its words may hold a cell."""
     if type(error).__module__.partition(".")[0] in OURS:
         return str(error)
+    fault, named = disk_fault(error), getattr(error, "filename", None)
+    if fault and not (named and fault is FORBIDDEN):
+        return f"{named or 'The home'}: {fault}. Nothing that was loaded is lost."
     if isinstance(error, OSError) and error.filename and error.strerror:
         return f"{error.filename}: {error.strerror}. Check that it exists and that you may read and write it."
     trace = extract_tb(error.__traceback__)

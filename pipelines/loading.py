@@ -21,7 +21,7 @@ from transforms.retention import past_retention
 from warehouse.alone import together
 from warehouse.archive import remove
 from warehouse.home import Home, fingerprint
-from warehouse.landing import Landed, Refused, discover
+from warehouse.landing import ChangedExport, Landed, Refused, discover
 from warehouse.log import Log, exports, redactions
 from warehouse.plain import plain
 from warehouse.vault import KeySource, Vault, random_keys
@@ -30,7 +30,7 @@ Progress = Callable[[str], None]
 
 
 class HomeMismatch(Exception):
-    """The log was written with another secret than this home's."""
+    """The log does not belong to this home's vault: it was written with another secret, or after this vault."""
 
 
 def system_clock() -> datetime:
@@ -93,13 +93,19 @@ class Loader:
         """
         policy, agency = self.home.policy(district_id), self.home.agency()
         report = LoadReport(district_id)
-        reader = Reader(district_id, policy, self.log, self.vault, self.secret, self.now)
         with together(self.home), self.vault.lease(district_id) as renew:
+
+            def now() -> datetime:
+                """A time for a ledger row; who lost the lease writes none, because another may have read the file."""
+                renew()
+                return self.now()
+
+            reader = Reader(district_id, policy, self.log, self.vault, self.secret, now)
             ledger = self.ledger(district_id)
             reader.block()
             aliases = reader.aliases = read_aliases(self.home)
             report.rules = record_policy(
-                self.log, self.vault, self.secret, district_id, policy, aliases, agency, ledger, self.now
+                self.log, self.vault, self.secret, district_id, policy, aliases, agency, ledger, now
             )
             landed, report.refused = discover(self.home.landing / district_id, district_id)
             files = sorted((know(each, aliases) for each in landed), key=lambda each: each.order)
@@ -115,7 +121,7 @@ class Loader:
                     if each.batch_id in past:
                         self._take(each.landed, policy)
                     else:
-                        self._archive(reader, each, policy)
+                        self._archive(reader, each, policy, report)
                 elif each.batch_id in status and held[each.batch_id] == against:
                     report.unchanged_files += 1
                     report.still_held += 1
@@ -128,7 +134,7 @@ class Loader:
                     report.rows.append(row)
                     status[each.batch_id], held[each.batch_id] = str(row["status"]), against
                     if row["status"] == "loaded":
-                        self._archive(reader, each, policy)
+                        self._archive(reader, each, policy, report)
             if policy.landing == "move":
                 self._clear(files, status, report.refused)
             if report.rows:
@@ -167,10 +173,10 @@ class Loader:
         """The district's ledger rows.
 
         Raises:
-            HomeMismatch: the log was written with another secret.
+            HomeMismatch: the log was written with another secret, or is newer than the vault.
         """
         ledger = self.log.ledger_rows([district_id])
-        self._same_secret(ledger)
+        self._require_kin(ledger)
         return ledger
 
     def now(self) -> datetime:
@@ -181,7 +187,12 @@ class Loader:
     def _past(self, ledger: pl.DataFrame, policy: DistrictPolicy) -> pl.DataFrame:
         return past_retention(exports(ledger), policy, self.clock().astimezone(policy.zone).date())
 
-    def _same_secret(self, ledger: pl.DataFrame) -> None:
+    def _require_kin(self, ledger: pl.DataFrame) -> None:
+        if ledger.filter(pl.col("recorded_at").dt.timestamp("us") > self.vault.last_tick()).height:
+            raise HomeMismatch(
+                "vault/ is older than log/: keys that the log uses would be given out a second time."
+                " Restore the vault that was copied with this log, or after it."
+            )
         if ledger.filter(pl.col("home_fingerprint") != fingerprint(self.secret)).height:
             raise HomeMismatch(
                 "vault/secret is not the secret this log was written with: its keys would not fit."
@@ -194,7 +205,7 @@ class Loader:
         text = "\0".join((_layouts_text(), policy.model_dump_json(), repr(sorted(aliases.items())), str(roster)))
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
-    def _archive(self, reader: Reader, file: KnownFile, policy: DistrictPolicy) -> None:
+    def _archive(self, reader: Reader, file: KnownFile, policy: DistrictPolicy, report: LoadReport) -> None:
         """Keep the bytes of a loaded batch, and take its file out of the landing folder.
 
         What they say of erased students is not kept.
@@ -204,20 +215,26 @@ class Loader:
         if not kept.exists():
             kept.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             part = kept.with_name(f".{file.batch_id[:24]}.part")
-            copy = reader.copy_without_erased(file)
-            if copy is not None:
-                part.write_bytes(copy)
-            elif landed.member is None and not landed.is_packed:
-                shutil.copyfile(landed.path, part)
-            else:
-                part.write_bytes(landed.read())  # unpacked, as its name says
+            try:
+                copy = reader.copy_without_erased(file)
+                if copy is not None:
+                    part.write_bytes(copy)
+                else:
+                    _copy(landed, part)
+            except ChangedExport:
+                part.unlink(missing_ok=True)
+                report.refused.append(_replaced(landed))
+                return
             part.chmod(0o600)
             part.replace(kept)
         self._take(landed, policy)
 
     def _take(self, landed: Landed, policy: DistrictPolicy) -> None:
-        """A file that stood alone leaves the landing folder, unless the policy keeps it there."""
-        if policy.landing == "move" and landed.member is None:
+        """A file that stood alone leaves the landing folder, unless the policy keeps it there or somebody wrote it.
+
+        What was added since it was read is another batch, of the next run.
+        """
+        if policy.landing == "move" and landed.member is None and landed.is_unchanged:
             _remove(landed.path)
 
     def _remove_past(self, district_id: str, policy: DistrictPolicy) -> int:
@@ -229,7 +246,8 @@ class Loader:
         waiting = {each.landed.path for each in files if status.get(each.batch_id) != "loaded"}
         for landed in {each.landed.path: each.landed for each in files if each.landed.member is not None}.values():
             name = plain(landed.path.relative_to(self.home.landing / landed.district_id).as_posix())
-            if landed.path not in waiting and not any(each.name.startswith(f"{name}!") for each in refused):
+            is_left = any(each.name.startswith(f"{name}!") for each in refused)
+            if landed.is_unchanged and landed.path not in waiting and not is_left:
                 _remove(landed.path)
 
     def _retry_parked(
@@ -319,6 +337,29 @@ def _aliases_in(path: Path) -> Mapping[str, Sequence[str]]:
             f'{name}: under [columns], give each column a list of headers, such as score = ["Scale Score"].'
         )
     return named
+
+
+def _copy(landed: Landed, part: Path) -> None:
+    """The bytes that were read, of a packed file unpacked, as its name says.
+
+    Raises:
+        ChangedExport: other bytes stand there now.
+    """
+    if landed.member is None and not landed.is_packed:
+        with suppress(FileNotFoundError):
+            shutil.copyfile(landed.path, part)
+        if landed.is_unchanged:
+            return
+    part.write_bytes(landed.read(may_have_grown=True))
+
+
+def _replaced(landed: Landed) -> Refused:
+    return Refused(
+        landed.name,
+        "replaced_file",
+        f"{landed.name}: another file took its place while it was loaded. It was loaded, but the archive has no copy of"
+        " it; the next run loads the other one. Land the first one again under another name to keep a copy.",
+    )
 
 
 def _remove(path: Path) -> None:

@@ -33,7 +33,7 @@ from transforms.exports import Context, Parsed, parse, unhashed, wanted, without
 from transforms.identity import best_match
 from transforms.recognition import Held, Recognised, recognise, shown
 from warehouse.home import fingerprint
-from warehouse.landing import YEARS, Landed
+from warehouse.landing import YEARS, ChangedExport, Landed
 from warehouse.lines import UnreadableExport
 from warehouse.log import Log, loaded
 from warehouse.redaction import physical_lines
@@ -43,6 +43,8 @@ from warehouse.vault import Vault
 Aliases = Mapping[str, Mapping[str, Sequence[str]]]
 ParsedFile = tuple[Binding, Parsed, pl.DataFrame, int]
 """How a file's header binds, its facts, its damaged lines, and how many data rows it has."""
+CHANGING = "changing_file"
+"""Rule that holds a file while somebody writes it: what was read may be half of a row, and of a score."""
 
 
 class HeldFile(Exception):
@@ -200,7 +202,7 @@ class Reader:
                 "status": "held",
                 "held_rule": held.rule,
                 "message": str(held),
-                "held_against": held_against,
+                "held_against": "" if held.rule == CHANGING else held_against,  # offered again by the next run
                 "data_rows": held.data_rows,
             }
         row["recorded_at"] = self.now()
@@ -441,6 +443,10 @@ def parse_file(file: KnownFile, district_id: str, policy: DistrictPolicy, *, nam
     binding = file.recognised.binding
     try:
         table = read_table(file.landed.read(), file.landed.name, wanted(binding))
+        if not file.landed.is_unchanged:
+            raise file.landed.changed
+    except ChangedExport as error:
+        raise HeldFile(CHANGING, str(error)) from None
     except UnreadableExport as error:
         raise HeldFile("unreadable", str(error)) from None
     context = context_of(file, district_id, policy)

@@ -51,10 +51,12 @@ from transforms.policies import Span, policy_settings
 from transforms.rows import among
 from transforms.tiers import state_after
 from warehouse.log import Known, Log
-from warehouse.projections import DistrictState, Projections
+from warehouse.projections import UNDER_WAY, DistrictState, Projections
 
 RULES_VERSION = "3"
 """Raised whenever a rule changes what it says of the same facts: everything is then computed again."""
+STATE = [*PARTITION, "projection"]
+"""Key of ``PartitionState``."""
 WRITERS = 3
 """Tables written at once."""
 MOST_FACTS = 4_000_000
@@ -232,13 +234,22 @@ class _Refresh:
             writes.append((contract, rows, written.sort(PARTITION).rows()))
             done.append(written.with_columns(projection=pl.lit(table_name(contract))))
             self.report.rows[table_name(contract)] = self.report.rows.get(table_name(contract), 0) + rows.height
+        replaced = pl.concat([*done, good.with_columns(projection=pl.lit(STANDS_ON))])
+        self._begin(states, replaced)
         with ThreadPoolExecutor(WRITERS) as pool:  # every projection is a table of its own
             list(pool.map(lambda each: self.projections.replace(*each), writes))
         self.report.updated += good.rows()
         self.report.quality = pl.concat([self.report.quality, shaped[QualityResult]])
-        key = [*PARTITION, "projection"]
-        replaced = pl.concat([*done, good.with_columns(projection=pl.lit(STANDS_ON))])
-        return pl.concat([states.join(replaced, on=key, how="anti"), inputs.join(replaced, on=key, how="semi")])
+        return pl.concat([states.join(replaced, on=STATE, how="anti"), inputs.join(replaced, on=STATE, how="semi")])
+
+    def _begin(self, states: pl.DataFrame, replaced: pl.DataFrame) -> None:
+        """Note what is being written: half of it must not pass for what it was, even if the inputs are those again."""
+        touched = replaced["district_id"].unique().sort()
+        noted = pl.concat(
+            [states.join(replaced, on=STATE, how="anti"), replaced.with_columns(input_id=pl.lit(UNDER_WAY))]
+        )
+        rows = noted.filter(pl.col("district_id").is_in(touched.implode()))
+        self.projections.partitions.replace(rows, [(district,) for district in touched])
 
     def _compute(
         self,
@@ -372,7 +383,8 @@ def out_of_date(projections: Projections, ledger: pl.DataFrame, districts: Colle
 
     Policies are in the ledger too.
     """
-    known = projections.districts.scan().collect()
+    half_written = projections.partitions.scan().filter(pl.col("input_id") == UNDER_WAY).select("district_id")
+    known = projections.districts.scan().join(half_written, on="district_id", how="anti").collect()
     latest = ledger.group_by("district_id").agg(ledger_at=pl.col("recorded_at").max())
     states = (
         pl.DataFrame({"district_id": sorted(districts)}, schema={"district_id": pl.String})

@@ -2,10 +2,11 @@
 
 import sys
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib import import_module
+from pathlib import Path
 from threading import Thread
 from traceback import extract_tb
 from typing import Any
@@ -22,16 +23,19 @@ from schemas.contract import BrokenContract
 from schemas.policy import DistrictPolicy, UnreadablePolicy
 from schemas.projections import Projection
 from warehouse.delta import StoreError
+from warehouse.faults import disk_fault
 from warehouse.home import Home, HomeError, valid_district
 from warehouse.log import Known, Log
 from warehouse.projections import Projections
 from warehouse.publish import PARTITIONED, PublishFailed, publish, unpublished
-from warehouse.vault import VaultError
+from warehouse.vault import Vault, VaultError
 
 DONE, BLOCKED, NOTHING = 0, 1, 3
 """Exit codes of a pass (DESIGN 7)."""
 TOLD = (BrokenContract, HomeError, HomeMismatch, PublishFailed, StoreError, UnreadablePolicy, VaultError)
 """Errors of our own: their messages name tables, columns, rules and counts, never a cell."""
+REFRESH = "(projections)"
+"""Name of the lease that a run has while it writes projections and the warehouse; no district can have it."""
 EXPECTATIONS = "pipelines.expectations"
 TRANSIENT = (OSError, StoreError, VaultError)
 """Errors that another try may cure."""
@@ -189,22 +193,34 @@ class Work:
         projections = Projections(self.home.projections)
         policies = dict(self._policies(outcome))
         if {"exports", "events"} & set(stages):
-            with told("loading"):
+            with told("loading", self.home.vault):
                 loader = Loader(self.home, self.sources)
             for district in policies:
                 self._load(loader, district, outcome, tell)
-        if "projections" in stages:
-            good = {each: policy for each, policy in policies.items() if each not in outcome.failed}
-            with told("bringing the projections up to date"):
-                outcome.refreshed = refresh(
-                    log, projections, good, school_year=self.school_year, plausible=plausible, progress=tell
-                )
-        if "marts" in stages:
-            with told("publishing"):
-                self._publish(log, projections, outcome, tell)
-                outcome.suspect = self.look_at_warehouse()
-            for district, policy in policies.items():
-                self._publish_own(log, projections, district, policy, outcome, tell)
+        if not {"projections", "marts"} & set(stages):
+            return
+        with self._alone():
+            if "projections" in stages:
+                good = {each: policy for each, policy in policies.items() if each not in outcome.failed}
+                with told("bringing the projections up to date"):
+                    outcome.refreshed = refresh(
+                        log, projections, good, school_year=self.school_year, plausible=plausible, progress=tell
+                    )
+            if "marts" in stages:
+                with told("publishing"):
+                    self._publish(log, projections, outcome, tell)
+                    outcome.suspect = self.look_at_warehouse()
+                for district, policy in policies.items():
+                    self._publish_own(log, projections, district, policy, outcome, tell)
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Of two runs at once the second waits: what it computed from an older log must not come after the newer."""
+        with ExitStack() as stack:
+            with told("waiting for another run", self.home.vault):
+                vault = stack.enter_context(closing(Vault(self.home.make().vault)))
+                stack.enter_context(vault.lease(REFRESH, doing="is bringing the projections up to date"))
+            yield
 
     def _policies(self, outcome: Outcome) -> Iterator[tuple[str, DistrictPolicy]]:
         for district in outcome.districts:
@@ -221,7 +237,7 @@ class Work:
     def _load(self, loader: Loader, district: str, outcome: Outcome, tell: Callable[[str], None]) -> None:
         tell(f"{district}: files")
         try:
-            with told("loading"):
+            with told("loading", self.home.vault):
                 outcome.loads[district] = loader.load(district, lambda _: _expect_news())
         except PassFailed as failure:
             outcome.failed[district] = str(failure)
@@ -306,8 +322,11 @@ def _expect_news() -> None:
 
 
 @contextmanager
-def told(doing: str, pass_on: tuple[type[Exception], ...] = ()) -> Iterator[None]:
-    """Errors in words of our own: Polars, DuckDB and Delta print the cells they stumble over."""
+def told(doing: str, near: Path | None = None, pass_on: tuple[type[Exception], ...] = ()) -> Iterator[None]:
+    """Errors in words of our own: Polars, DuckDB and Delta print the cells they stumble over.
+
+    ``near`` is a folder on the disk that is written.
+    """
     try:
         yield
     except pass_on:
@@ -317,6 +336,8 @@ def told(doing: str, pass_on: tuple[type[Exception], ...] = ()) -> Iterator[None
     except BaseException as error:
         if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
             raise  # an interrupt; a panic of Polars or Delta is an error like any other, and may print cells
+        if fault := disk_fault(error, near):
+            raise PassFailed(f"{doing} failed: {fault}. Nothing that was loaded is lost.", transient=True) from None
         place = extract_tb(error.__traceback__)[-1]
         raise PassFailed(
             f"{doing} failed: {type(error).__name__} in {place.name}, {place.filename.rsplit('/', 1)[-1]} line"

@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 
 from pipelines import alerts, cli
 from pipelines.alerts import AlertNotSent, Item, Mail, Settings, UnusableAlerts, alert, failing, settings
+from pipelines.commands.options import DONE, NOTHING, WRONG_USE
 from pipelines.history import instance_of
 from pipelines.runs import run_graph
 from pipelines.sensors import EVERYTHING, broken_off
@@ -271,12 +272,12 @@ def tierline(*arguments: str) -> tuple[int, str, str]:
 def test_the_command_says_what_is_set_up_and_tests_it(monkeypatch):
     for name in ("WEBHOOK", "EMAIL", "ON"):
         monkeypatch.delenv(f"TIERLINE_ALERT_{name}", raising=False)
-    assert tierline("alerts")[0] == cli.NOTHING
+    assert tierline("alerts")[0] == NOTHING
     with http_server() as (address, told):
         monkeypatch.setenv("TIERLINE_ALERT_WEBHOOK", address)
         code, out, _ = tierline("alerts", "--test", "--json")
-        assert (code, json.loads(out)["is_sent"]) == (cli.DONE, True)
+        assert (code, json.loads(out)["is_sent"]) == (DONE, True)
         assert "secret-token" not in out
     assert told[0]["text"].startswith("Tierline: a test")
     monkeypatch.setenv("TIERLINE_ALERT_ON", "sometimes")
-    assert tierline("alerts")[0] == cli.WRONG_USE
+    assert tierline("alerts")[0] == WRONG_USE

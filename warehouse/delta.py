@@ -24,6 +24,7 @@ from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundErr
 from deltalake.schema import ArrayType, PrimitiveType, StructType
 
 from schemas.contract import Contract, columns, conform, nullable, summary, table_name
+from warehouse.faults import reason
 from warehouse.swap import restore, take_place
 
 STATISTICS = ("occurred_on", "export_at", "recorded_at", "benchmark_window", "measure")
@@ -72,10 +73,10 @@ class Table:
         found = self._found()
         if found is not None:
             return self._grown(found)
-        if "://" not in self.uri:
-            Path(self.uri).mkdir(parents=True, exist_ok=True)
         kept = self._with_statistics
         try:
+            if "://" not in self.uri:
+                Path(self.uri).mkdir(parents=True, exist_ok=True)
             return DeltaTable.create(
                 self.uri,
                 schema=self._schema,
@@ -88,8 +89,8 @@ class Table:
                 else {"delta.dataSkippingNumIndexedCols": "0"},
                 storage_options=self.storage_options,
             )
-        except DeltaError as error:
-            raise StoreError(f"table {self.name}: cannot be created ({type(error).__name__})") from None
+        except (DeltaError, OSError) as error:
+            raise StoreError(f"table {self.name}: cannot be created: {reason(error)}") from None
 
     def _found(self) -> DeltaTable | None:
         """The table as it stands now: who only looks makes nothing."""
@@ -97,8 +98,8 @@ class Table:
             found = DeltaTable(self.uri, storage_options=self.storage_options)
         except TableNotFoundError:
             return None
-        except DeltaError as error:
-            raise StoreError(f"table {self.name}: cannot be read ({type(error).__name__})") from None
+        except (DeltaError, OSError) as error:
+            raise StoreError(f"table {self.name}: cannot be read: {reason(error)}") from None
         self._require_kin(found)
         return found
 
@@ -129,8 +130,8 @@ class Table:
                 table.alter.add_columns(gained)
             except CommitFailedError:
                 table.update_incremental()
-            except DeltaError as error:
-                raise StoreError(f"table {self.name}: cannot be given columns ({type(error).__name__})") from None
+            except (DeltaError, OSError) as error:
+                raise StoreError(f"table {self.name}: cannot be given columns: {reason(error)}") from None
         raise StoreError(f"table {self.name}: another writer kept changing it; run again")
 
     @property
@@ -198,8 +199,8 @@ class Table:
             table.vacuum(dry_run=False)
         except CommitFailedError:
             return False
-        except DeltaError as error:
-            raise StoreError(f"table {self.name}: cannot be packed ({type(error).__name__})") from None
+        except (DeltaError, OSError) as error:
+            raise StoreError(f"table {self.name}: cannot be packed: {reason(error)}") from None
         return True
 
     def rebuild(self, rows_of: Callable[[pl.DataFrame], pl.DataFrame], more: pl.DataFrame | None = None) -> None:
@@ -270,8 +271,8 @@ class Table:
             except CommitFailedError as error:
                 last = type(error).__name__
                 table = self.delta()
-            except DeltaError as error:
-                raise StoreError(f"table {self.name}: cannot be written ({type(error).__name__})") from None
+            except (DeltaError, OSError) as error:
+                raise StoreError(f"table {self.name}: cannot be written: {reason(error)}") from None
         raise StoreError(f"table {self.name}: another writer kept changing it ({last}); run again")
 
     def scan(self, **partition: Sequence[str]) -> pl.LazyFrame:

@@ -24,7 +24,17 @@ from warehouse.packed import (
 from warehouse.plain import plain
 from warehouse.tabular import RawTable, UnreadableExport, is_workbook, read_header, read_table, sheet_names
 
-__all__ = ["Landed", "RawTable", "Refused", "UnreadableExport", "discover", "open_landed", "read_header", "read_table"]
+__all__ = [
+    "ChangedExport",
+    "Landed",
+    "RawTable",
+    "Refused",
+    "UnreadableExport",
+    "discover",
+    "open_landed",
+    "read_header",
+    "read_table",
+]
 
 UNFINISHED = (".part", ".tmp", ".crdownload")
 ARCHIVES = (".zip", ".gz", ".tgz", ".tar", ".bz2", ".xz", ".7z", ".rar", ".zst")
@@ -49,6 +59,10 @@ class Refusal(Exception):
     def __init__(self, name: str, rule: str, advice: str) -> None:
         self.refused = Refused(name, rule, f"{name}: {advice}")
         super().__init__(self.refused.message)
+
+
+class ChangedExport(UnreadableExport):
+    """A file is not, or not only, what was discovered. That may be over at the next run, unlike what its bytes say."""
 
 
 @dataclass(frozen=True)
@@ -78,8 +92,27 @@ class Landed:
         """Whether the bytes on disk are compressed ones of a single file."""
         return self.path.suffix.lower() == ".gz"
 
-    def read(self) -> Content:
-        """The bytes that were discovered; a workbook's for each of its sheets."""
+    @property
+    def is_unchanged(self) -> bool:
+        """Whether the file on disk is still the one that was discovered, by its time and, if it is alone, its size."""
+        try:
+            about = self.path.lstat()
+        except OSError:
+            return False
+        is_alone = self.member is None and self.sheet is None and not self.is_packed
+        return self.modified_at == datetime.fromtimestamp(about.st_mtime, UTC) and (
+            not is_alone or about.st_size == self.bytes
+        )
+
+    def read(self, *, may_have_grown: bool = False) -> Content:
+        """The bytes that were discovered; a workbook's for each of its sheets.
+
+        Args:
+            may_have_grown: Of a file by itself to which something was added since, the bytes that it had then.
+
+        Raises:
+            ChangedExport: they are no longer there.
+        """
         member = self.member
         if member is not None and self.sheet is not None:
             member = member.removesuffix(self.sheet).removesuffix("!") or None
@@ -87,17 +120,21 @@ class Landed:
             if self.is_packed:
                 data = _gunzipped(self.path, self.name)
             elif member is None:
-                data = self.path.read_bytes()
+                with self.path.open("rb") as file:
+                    data = file.read(self.bytes if may_have_grown else -1)
             else:
                 with opened(self.path) as archive:
                     data = b"".join(unpack(archive, archive.getinfo(member), Budget(self.bytes)))
         except (OSError, KeyError, Refusal, Unsafe, *BROKEN):
-            raise UnreadableExport(
-                f"{self.name}: the file is gone or can no longer be opened. Land it again."
-            ) from None
+            raise ChangedExport(f"{self.name}: the file is gone or can no longer be opened. Land it again.") from None
         if _digest(data, self.sheet) != self.data_sha256:
-            raise UnreadableExport(f"{self.name}: the file changed since it was found. Run again once it is complete.")
+            raise self.changed
         return data
+
+    @property
+    def changed(self) -> "ChangedExport":
+        """What is said of a file that is being written."""
+        return ChangedExport(f"{self.name}: the file changed since it was found. Run again once it is complete.")
 
 
 def discover(folder: Path, district_id: str) -> tuple[list[Landed], list[Refused]]:

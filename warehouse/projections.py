@@ -14,6 +14,8 @@ from schemas.projections import PROJECTIONS, Projection
 from warehouse.delta import Table
 
 PARTITION = ("district_id", "school_year")
+UNDER_WAY = "under way"
+"""Stands as `input_id` of partitions while they are written: a run that breaks off leaves them to be written anew."""
 
 
 class PartitionState(Contract):

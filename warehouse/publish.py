@@ -23,7 +23,8 @@ from schemas.events import ALL_YEARS
 from schemas.marts import MARTS
 from schemas.projections import PROJECTIONS, IngestLedger
 from warehouse import shape
-from warehouse.projections import PartitionState
+from warehouse.faults import disk_fault
+from warehouse.projections import UNDER_WAY, PartitionState
 from warehouse.shape import LOG, SCHEMAS, STATE, text
 
 Source = DeltaTable | Sequence[str]
@@ -103,7 +104,7 @@ def publish(
     unknown = sorted(set(sources) - {table_name(each) for each in (*PROJECTIONS, *LOG, *STATE)})
     if unknown:
         raise PublishFailed(f"No contract describes {', '.join(unknown)}. Name tables of the projections or the log.")
-    with _locked(lock_of or target, timeout), _beside(target) as made, _told(f"{target.name} could not be written"):
+    with _told(f"{target.name} could not be written"), _locked(lock_of or target, timeout), _beside(target) as made:
         if changed is not None and _is_current(target):
             shutil.copyfile(target, made)
         else:
@@ -175,6 +176,8 @@ def _note(connection: duckdb.DuckDBPyConnection, note: str) -> None:
 def unpublished(target: Path, partitions: pl.DataFrame, ledger: pl.DataFrame) -> set[Partition] | None:
     """District-years of which the file shows something else than the stores hold; None where it shows nothing yet.
 
+    What a run that broke off left half-written is shown as it was before.
+
     Args:
         target: The file readers open.
         partitions: ``PartitionState`` as it stands.
@@ -196,6 +199,8 @@ def unpublished(target: Path, partitions: pl.DataFrame, ledger: pl.DataFrame) ->
             shown.select(keys).join(partitions.select(keys), on=keys, how="anti", nulls_equal=True),
         ]
     )
+    half = partitions.filter(pl.col("input_id") == UNDER_WAY)
+    other = other.join(half, on=list(PARTITIONED), how="anti")
     known = pl.DataFrame(read, schema=reading, orient="row")
     news = ledger.join(known, on=list(reading), how="anti")["district_id"].unique()
     return {*other.select(PARTITIONED).unique().rows(), *((district, ALL_YEARS) for district in news)}
@@ -274,10 +279,10 @@ def _told(what: str) -> Iterator[None]:
     """Say what failed in words of our own: errors of DuckDB and Delta print the cells of a failed cast."""
     try:
         yield
-    except (duckdb.Error, DeltaError) as error:
+    except (duckdb.Error, DeltaError, OSError) as error:
+        advice = disk_fault(error) or "check the disk, and with `tierline verify` the tables; then publish again"
         raise PublishFailed(
-            f"Publishing failed: {what} ({type(error).__name__}). The warehouse of before is unchanged."
-            " Check the disk, and `tierline verify` for the tables it reads; then publish again."
+            f"Publishing failed: {what} ({type(error).__name__}): {advice}. The warehouse of before is unchanged."
         ) from None
 
 

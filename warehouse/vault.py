@@ -8,8 +8,9 @@ import socket
 import sqlite3
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
+from threading import Event, Thread
 
 import polars as pl
 
@@ -26,6 +27,8 @@ KEYED = ("subject_id", "roster_id", "seen_id", "person")
 """Tables with rows of a student."""
 NAMED_BY_ID = KEYED[:3]
 CACHE_KIB = 65_536
+_HOLDERS: set[str] = set()
+"""Leases that this process has; others in its name are of a run that could not give them back."""
 
 _SCHEMA = """
 create table if not exists subject_id (
@@ -107,7 +110,7 @@ class Vault:
             refuse_open(self.path)
         except HomeError as error:
             raise VaultError(str(error)) from None
-        self._connection = sqlite3.connect(self.path, timeout=60, isolation_level=None)
+        self._connection = self._connect()
         self._connection.execute("pragma journal_mode = wal")
         self._connection.execute("pragma synchronous = full")
         self._connection.execute(f"pragma cache_size = -{CACHE_KIB}")  # random keys touch every page of their index
@@ -115,6 +118,9 @@ class Vault:
         self._read: dict[tuple[str, str, str], pl.DataFrame] = {}
         """Ids read while this process holds the district's lease, and nobody else can add to them."""
         self._leased: set[str] = set()
+
+    def _connect(self) -> sqlite3.Connection:
+        return sqlite3.connect(self.path, timeout=60, isolation_level=None)
 
     def close(self) -> None:
         """Release the file."""
@@ -126,10 +132,11 @@ class Vault:
         self._connection.execute("begin immediate")
         try:
             yield
+            self._connection.execute("commit")
         except BaseException:
-            self._connection.execute("rollback")
+            if self._connection.in_transaction:  # a full disk has rolled it back already
+                self._connection.execute("rollback")
             raise
-        self._connection.execute("commit")
 
     def subject_keys(self, district_id: str, ids: pl.DataFrame) -> pl.DataFrame:
         """The key of each (id_type, id), made where there is none: `id_type`, `id`, `subject_key`."""
@@ -324,31 +331,64 @@ class Vault:
         ).fetchone()
         return int(stamp)
 
+    def last_tick(self) -> int:
+        """The last time given; 0 where none was."""
+        row = self._connection.execute("select last_us from clock").fetchone()
+        return int(row[0]) if row else 0
+
     @contextmanager
-    def lease(self, district_id: str, wait_seconds: float = 600.0) -> Iterator[Callable[[], None]]:
+    def lease(
+        self, district_id: str, wait_seconds: float = 600.0, doing: str = "is loading district {}"
+    ) -> Iterator[Callable[[], None]]:
         """The district's commit lock: one loader at a time, on whatever machine; gives a function that renews it.
+
+        It is renewed while its process lives, however long a file takes; a process that was stopped for longer than
+        the lease lasts finds at the next renewal that another has taken over.
 
         Raises:
             VaultError: another loader held it for longer than ``wait_seconds``.
         """
         holder = f"{socket.gethostname()}/{os.getpid()}/{secrets.token_hex(8)}"
-        deadline = time.monotonic() + wait_seconds
-        while not self._take_lease(district_id, holder):
-            if time.monotonic() > deadline:
-                raise VaultError(f"another run is loading district {district_id}. Wait for it to end, then run again.")
-            time.sleep(0.2)
 
         def renew() -> None:
             if not self._take_lease(district_id, holder):
-                raise VaultError(f"the load of district {district_id} paused so long that another run took over.")
+                raise VaultError(
+                    f"this run paused so long that another run {doing.format(district_id)}."
+                    " What it had begun counts for nothing; run again."
+                )
 
-        self._leased.add(district_id)
+        ended = Event()
+        keeper = Thread(target=self._keep_lease, args=(district_id, holder, ended), daemon=True)
+        _HOLDERS.add(holder)
         try:
+            deadline = time.monotonic() + wait_seconds
+            while not self._take_lease(district_id, holder):
+                if time.monotonic() > deadline:
+                    raise VaultError(f"another run {doing.format(district_id)}. Wait for it to end, then run again.")
+                time.sleep(0.2)
+            keeper.start()
+            self._leased.add(district_id)
             yield renew
         finally:
             self._leased.discard(district_id)
             self._read = {key: rows for key, rows in self._read.items() if key[1] != district_id}
-            self._connection.execute("delete from lease where district_id = ? and holder = ?", (district_id, holder))
+            ended.set()
+            if keeper.is_alive():
+                keeper.join()
+            _HOLDERS.discard(holder)
+            with suppress(sqlite3.OperationalError):  # on a full disk it stays, and counts for nothing
+                self._connection.execute(
+                    "delete from lease where district_id = ? and holder = ?", (district_id, holder)
+                )
+
+    def _keep_lease(self, district_id: str, holder: str, ended: Event) -> None:
+        """Renew a lease until it is given back; a connection belongs to one thread."""
+        while not ended.wait(LEASE_SECONDS / 4):
+            with suppress(sqlite3.OperationalError), closing(self._connect()) as connection:
+                connection.execute(
+                    "update lease set expires_at = ? where district_id = ? and holder = ?",
+                    (time.time() + LEASE_SECONDS, district_id, holder),
+                )
 
     def _take_lease(self, district_id: str, holder: str) -> bool:
         now = time.time()
@@ -362,12 +402,16 @@ class Vault:
         return changed.rowcount > 0
 
     def _drop_dead_lease(self, district_id: str) -> None:
-        """A lease whose process on this machine is gone need not run out."""
+        """A lease whose run on this machine is gone need not run out."""
         row = self._connection.execute("select holder from lease where district_id = ?", (district_id,)).fetchone()
         if row is None:
             return
         host, pid, _ = str(row[0]).split("/")
-        if host == socket.gethostname() and not Path(f"/proc/{pid}").exists() and Path("/proc/self").exists():
+        if pid == str(os.getpid()):
+            is_gone = row[0] not in _HOLDERS
+        else:
+            is_gone = not Path(f"/proc/{pid}").exists() and Path("/proc/self").exists()
+        if host == socket.gethostname() and is_gone:
             self._connection.execute("delete from lease where district_id = ? and holder = ?", (district_id, row[0]))
 
     def _insert(self, table: str, district_id: str, rows: pl.DataFrame, replace: bool = False) -> None:
