@@ -265,9 +265,7 @@ def outcomes(place: Place) -> dict[str, int]:
     return {name: last[name].item() for name in ("parsed", "erased", "parked", "rejected") if last[name].item()}
 
 
-def test_an_erased_student_is_gone_and_stays_away_until_the_block_is_lifted(
-    place: Place, never: dict[str, pl.DataFrame]
-):
+def test_an_erased_student_is_gone_and_stays_away(place: Place, never: dict[str, pl.DataFrame]):
     keys = keys_of(place)
     markers = [CHILD, *keys, *hashes_of(place, keys)]
     assert holding(place.home, markers) == {"archive", "log", "notes", "projections", "vault"}
@@ -279,6 +277,11 @@ def test_an_erased_student_is_gone_and_stays_away_until_the_block_is_lifted(
     assert outcomes(place) == {"parsed": 4, "erased": 1}
     assert holding(place.home, markers) == set()
     passes_log(place)
+
+
+@pytest.mark.slow
+def test_the_next_export_brings_a_student_back_whose_block_is_lifted(place: Place):
+    erase(place.home, CHILD, WHY, sources=place.sources())
     lifted = undo_block(place.home, CHILD, "enrolled_again", sources=place.sources())
     assert lifted["erasures_undone"] == 1
     place.load("2025-11-01/users.csv", users_file(*OTHERS, CHILD))
@@ -286,6 +289,7 @@ def test_an_erased_student_is_gone_and_stays_away_until_the_block_is_lifted(
     assert outcomes(place) == {"parsed": 5}
     place.refresh()
     assert place.table("screening_result")["subject_key"].n_unique() == 5
+    passes_log(place)
 
 
 def passes_log(place: Place) -> None:
@@ -500,6 +504,18 @@ def test_a_parked_row_of_an_erased_student_no_longer_waits_and_the_others_still_
     assert outcomes(place) == {"parsed": 1}
     passes_log(place)
     assert holding(place.home, [stranger]) == set()
+
+
+@pytest.mark.slow
+def test_an_id_that_stood_in_files_alone_is_blocked_too(place: Place):
+    lines = (Path(__file__).parent / "exports" / "fastbridge_amath.csv").read_text("utf-8").splitlines()[:4]
+    for old, new in zip(("41001,900001", "41002,900002", "41003,900003"), (*OTHERS[:2], f",{STATE}"), strict=True):
+        lines = [line.replace(old, new if "," in new else f"{new},") for line in lines]
+    assert sum(STATE in line for line in lines) == 1
+    erase(place.home, CHILD, WHY, sources=place.sources())
+    place.load("2025-10-20/amath.csv", "\n".join(lines) + "\n")
+    assert outcomes(place)["erased"] == 1
+    assert holding(place.home, [STATE]) == set()
 
 
 @pytest.mark.slow
