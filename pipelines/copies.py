@@ -143,10 +143,10 @@ def _records(
     records: dict[str, set[int]] = {}
     named = [NO_IDS]
     starts: dict[str, list[int]] = {}
-    for sheet, named in tables_in(data, name):
+    for sheet, called in tables_in(data, name):
         try:
-            table = read_table(data, named)
-            binding = bound(data, named, aliases)
+            table = read_table(data, called)
+            binding = bound(data, called, aliases)
         except UnreadableExport:
             continue
         records[sheet], ids = subject.records(table, binding, context, data)

@@ -35,7 +35,7 @@ from pipelines.work import Work, plausible
 from schemas.projections import ScreeningResult
 from tests.homes import MAP_HEADER, POLICY, SECRET, Place, map_file, map_row, users_file
 from tests.test_corrections import CLASSES, enrolled
-from tests.test_equality import same
+from tests.test_equality import assert_same
 from warehouse import delta, redaction
 from warehouse.alone import alone, together
 from warehouse.home import Home, HomeError
@@ -214,10 +214,10 @@ def test_no_byte_of_an_erased_student_is_left_and_the_tables_are_as_if_there_had
     assert holding(place.home, markers) == set()
     assert CHILD not in repr(told)
     assert (told["archived_files_rewritten"], told["disclosures"], told["files_in_landing"]) == (8, 1, 0)
-    same(told_of(without), told_of(place))
+    assert_same(told_of(without), told_of(place))
     passes(place)
     run(place)
-    same(told_of(without), told_of(place))
+    assert_same(told_of(without), told_of(place))
 
 
 # A home that is quick to load
@@ -265,14 +265,18 @@ def outcomes(place: Place) -> dict[str, int]:
     return {name: last[name].item() for name in ("parsed", "erased", "parked", "rejected") if last[name].item()}
 
 
-def test_an_erased_student_is_gone_and_stays_away(place: Place, never: dict[str, pl.DataFrame]):
+def test_an_erased_student_is_gone_and_stays_away_also_where_the_erasure_was_killed(
+    place: Place, never: dict[str, pl.DataFrame], monkeypatch: pytest.MonkeyPatch
+):
     keys = keys_of(place)
     markers = [CHILD, *keys, *hashes_of(place, keys)]
     assert holding(place.home, markers) == {"archive", "log", "notes", "projections", "vault"}
-    told = erase(place.home, STATE[2:-1], WHY, sources=place.sources())
+    assert killed_at(place, 21, monkeypatch)
+    assert holding(place.home, markers)
+    with at_work(place.home):
+        pass
     assert holding(place.home, markers) == set()
-    assert told["events"] == {"screening": 1, "roster": 1, "description": 2, "plan": 1, "identity": 1}
-    same(never, place.tables())
+    assert_same(never, place.tables())
     place.load(*export("2025-10-20", *OTHERS, CHILD, score=200))
     assert outcomes(place) == {"parsed": 4, "erased": 1}
     assert holding(place.home, markers) == set()
@@ -341,9 +345,8 @@ def counting(call: Callable[..., object], left: list[int]) -> Callable[..., obje
     return counted
 
 
-@pytest.mark.parametrize(
-    "number", [each if each in (9, 21) else pytest.param(each, marks=pytest.mark.slow) for each in range(60)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("number", range(60))
 def test_an_erasure_that_is_killed_is_finished_or_undone_by_the_next_command(
     place: Place, never: dict[str, pl.DataFrame], number: int, monkeypatch: pytest.MonkeyPatch
 ):
@@ -355,11 +358,11 @@ def test_an_erasure_that_is_killed_is_finished_or_undone_by_the_next_command(
     with at_work(place.home):
         pass
     if holding(place.home, markers):  # nothing was decided yet
-        same(before, place.tables())
+        assert_same(before, place.tables())
         assert keys_of(place) == keys
         erase(place.home, CHILD, WHY, sources=place.sources())
     assert holding(place.home, markers) == set()
-    same(never, place.tables())
+    assert_same(never, place.tables())
     passes_log(place)
 
 
@@ -421,7 +424,7 @@ def test_merged_students_go_together(place: Place, tmp_path: Path):
     assert (told["subject_keys"], told["notes"]) == (4, 4)
     assert holding(place.home, markers) == set()
     passes_log(place)
-    same(small(tmp_path / "never", *OTHERS[:3]).tables(), place.tables())
+    assert_same(small(tmp_path / "never", *OTHERS[:3]).tables(), place.tables())
     place.load(*export("2025-10-20", *OTHERS, CHILD))
     assert outcomes(place) == {"parsed": 3, "erased": 2}
 
@@ -432,7 +435,7 @@ def test_a_merge_that_was_taken_back_takes_nobody_else_along(place: Place, never
     merge(place.home, one, two, "The office erred.", place.sources())
     unmerge(place.home, one, two, "It did.", place.sources())
     erase(place.home, CHILD, WHY, sources=place.sources())
-    same(never, place.tables())
+    assert_same(never, place.tables())
     assert holding(place.home, [CHILD, one]) == set()
 
 
@@ -451,7 +454,7 @@ def test_what_was_moved_to_another_student_stays_there(place: Place, never: dict
     tests = place.table("screening_result")
     assert tests["subject_key"].n_unique() == 4
     assert tests.height == 5
-    same(
+    assert_same(
         {"school": never["school"], "class_membership": never["class_membership"].drop("input_id")},
         {"school": place.table("school"), "class_membership": place.table("class_membership").drop("input_id")},
     )
@@ -487,7 +490,7 @@ def test_a_student_whom_no_roster_has_is_erased_and_a_later_roster_brings_nobody
         each.load("2025-10-01/users.csv", users_file(*students))
         each.load(*export("2025-10-20", *students, score=199))
         refresh(each.log, each.projections, {each.district: each.home.policy(each.district)}, plausible=plausible)
-    same(told_of(never), told_of(place))
+    assert_same(told_of(never), told_of(place))
     assert holding(place.home, [CHILD]) == set()
 
 
@@ -579,6 +582,7 @@ def test_nothing_is_erased_while_a_request_is_open(place: Place):
     assert look(place.home, CHILD, sources=place.sources()).told["notes"] == 2
 
 
+@pytest.mark.slow
 def test_a_statement_is_seen_wherever_the_record_is_explained_and_its_text_nowhere(place: Place):
     key = shown(place, CHILD)
     attach_statement(place.home, key, "We do not agree.", DAY, place.sources())
