@@ -90,7 +90,8 @@ def rebuild_as_of(
     says that it is reconstructed. Policies have no such day: where none was on record yet, today's rules.
     """
     then, log = Home(out), Log(home)
-    outcome = Outcome(list(districts), past=Past(as_of, by, not_reproducible(log.ledger_rows(districts), as_of)))
+    day = Past(as_of, by, not_reproducible(log.ledger_rows(districts), as_of))
+    outcome = Outcome(list(districts), past=day)
     projections, past = Projections(then.projections), Log(then)
     policies = policies_of(home) | {district: home.policy(district) for district in districts}
     outcome.refreshed = refresh(log, projections, policies, as_of=as_of, by=by, plausible=plausible, progress=progress)
@@ -102,5 +103,5 @@ def rebuild_as_of(
     past.rejected.replace(rejected, known)
     progress("warehouse")
     files = published_files(past, projections, district_id=districts)
-    outcome.published = publish(then.warehouse, files, note=outcome.past and outcome.past.words)
+    outcome.published = publish(then.warehouse, files, note=day.words)
     return outcome

@@ -124,7 +124,7 @@ def _state(home: Path, doing: Callable[[Home], dict[str, Any]], as_json: bool) -
     place = Home(home)
     districts_of(place, None)
 
-    from pipelines.corrections import NotPossible
+    from pipelines.statements import NotPossible
 
     try:
         told = doing(place)
