@@ -197,8 +197,9 @@ class Layout(_Model):
 
 def id_types(kind: Literal["id", "person"]) -> frozenset[str]:
     """Types of the ids of students (`id`), or of others (`person`), that any layout has."""
-    parts = [(each, *each.facts, *each.blocks) for each in layouts().values()]
-    columns = [column for each in parts for part in each for column in part.columns.values()]
+    own = [layout.columns for layout in layouts().values()]
+    own += [fact.columns for layout in layouts().values() for fact in (*layout.facts, *layout.blocks)]
+    columns = [column for each in own for column in each.values()]
     return frozenset(column.id_type for column in columns if column.type == kind and column.id_type)
 
 
