@@ -19,6 +19,7 @@ from warehouse.log import exports
 from warehouse.redaction import physical_lines
 from warehouse.tabular import RawTable, is_workbook, read_table
 
+NO_IDS = pl.DataFrame(schema={"id_type": pl.String, "id": pl.String})
 _BETWEEN_CELLS = re.compile(r'[,;|\t"\r\n]+')
 
 
@@ -47,14 +48,22 @@ class Subject:
     told: pl.DataFrame
     """`batch_id`, `source_line` of the events that go."""
 
-    def records(self, table: RawTable, binding: Binding | None, context: Context, data: bytes) -> set[int]:
-        """Where the student's records in a table start, those included that could not be read."""
+    def records(
+        self, table: RawTable, binding: Binding | None, context: Context, data: bytes
+    ) -> tuple[set[int], pl.DataFrame]:
+        """Where the student's records in a table start, those included that could not be read; and ids in them.
+
+        The ids, `id_type` and `id`, are those that no other record of the table has.
+        """
         if binding is None:
             cells = pl.any_horizontal(pl.all().exclude("source_line").is_in(self.ids))
-            found = table.rows.filter(cells)["source_line"]
-        else:
-            found = self.blocked.lines(parse(table.rows, binding, context, name_all=True))["source_line"]
-        return {*found, *self._damaged(table, data)}
+            return {*table.rows.filter(cells)["source_line"], *self._damaged(table, data)}, NO_IDS
+        parsed = parse(table.rows, binding, context, name_all=True)
+        found = self.blocked.lines(parsed)
+        ids, key = parsed.named, ["id_type", "id"]
+        others = ids.join(found, on="source_line", how="anti").select(key).unique()
+        own = ids.join(found, on="source_line", how="semi").select(key).unique().join(others, on=key, how="anti")
+        return {*found["source_line"], *self._damaged(table, data)}, own
 
     def _damaged(self, table: RawTable, data: bytes) -> Iterator[int]:
         """Records that are no row and name the student all the same."""
@@ -77,8 +86,10 @@ class Subject:
         return any(word.encode(code, "ignore") in text for word in words for code in ("utf-8", "cp1252") if word)
 
 
-def copies_with(home: Home, subject: Subject, ledger: pl.DataFrame, aliases: Aliases) -> list[Copy]:
-    """Archived files of the district that hold the student.
+def copies_with(
+    home: Home, subject: Subject, ledger: pl.DataFrame, aliases: Aliases
+) -> tuple[list[Copy], pl.DataFrame]:
+    """Archived files of the district that hold the student, and every id that they name the student by.
 
     A record is the student's where an id of it is, where an event that goes was read from it, or where it could not be
     read and names the student.
@@ -86,7 +97,7 @@ def copies_with(home: Home, subject: Subject, ledger: pl.DataFrame, aliases: Ali
     files = {batch[:24]: (batch, name) for batch, name in exports(ledger).select("batch_id", "file").rows()}
     district = subject.blocked.district_id
     context = _context(district)
-    found = []
+    found, named = [], [NO_IDS]
     for path in sorted((home.archive / district).glob("*/*")):
         if path.name == RECORD or path.name.startswith("."):
             continue
@@ -95,7 +106,8 @@ def copies_with(home: Home, subject: Subject, ledger: pl.DataFrame, aliases: Ali
         data = path.read_bytes()
         if not told and not subject.may_be_in(data):
             continue
-        records, starts = _records(data, name, subject, aliases, context)
+        records, starts, ids = _records(data, name, subject, aliases, context)
+        named.append(ids)
         own = next((sheet for sheet in records if sheet and name.endswith(f"!{sheet}")), next(iter(records), ""))
         records[own] = {*records.get(own, ()), *told}
         if any(records.values()):
@@ -106,7 +118,7 @@ def copies_with(home: Home, subject: Subject, ledger: pl.DataFrame, aliases: Ali
             is_first = path == home.archived(district, batch_id, name)
             below = path.relative_to(home.root).as_posix()
             found.append(Copy(below, batch_id if is_first else "", sorted(records[own]), gone))
-    return found
+    return found, pl.concat(named).unique()
 
 
 def landed_with(home: Home, subject: Subject, aliases: Aliases) -> int:
@@ -126,19 +138,21 @@ def landed_with(home: Home, subject: Subject, aliases: Aliases) -> int:
 
 def _records(
     data: bytes, name: str, subject: Subject, aliases: Aliases, context: Context
-) -> tuple[dict[str, set[int]], dict[str, list[int]]]:
-    """By sheet, where the student's records start, and where any does."""
+) -> tuple[dict[str, set[int]], dict[str, list[int]], pl.DataFrame]:
+    """By sheet, where the student's records start, and where any does; and ids that the student's have."""
     records: dict[str, set[int]] = {}
+    named = [NO_IDS]
     starts: dict[str, list[int]] = {}
-    for sheet, named in tables_in(data, name):
+    for sheet, called in tables_in(data, name):
         try:
-            table = read_table(data, named)
-            binding = bound(data, named, aliases)
+            table = read_table(data, called)
+            binding = bound(data, called, aliases)
         except UnreadableExport:
             continue
-        records[sheet] = subject.records(table, binding, context, data)
+        records[sheet], ids = subject.records(table, binding, context, data)
+        named.append(ids)
         starts[sheet] = [*table.rows["source_line"].to_list(), *table.damaged["source_line"].to_list()]
-    return records, starts
+    return records, starts, pl.concat(named)
 
 
 def _context(district: str) -> Context:

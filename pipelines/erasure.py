@@ -212,6 +212,12 @@ class _Traces:
         digests = own.select(id_digest(self.district_id, secret)).to_series().to_list()
         return sorted({*digests, *facts.select(fact_digest(self.district_id, secret)).to_series().to_list()})
 
+    def digests_of(self, named: pl.DataFrame) -> list[str]:
+        """The same of ids that stand in files alone: the vault keeps those by which a student was found."""
+        others = self.loader.vault.ids_of_others(self.district_id, self.keys)
+        own = named.join(others, on=["id_type", "id"], how="anti")
+        return own.select(id_digest(self.district_id, self.loader.secret)).to_series().to_list()
+
     def told(self) -> dict[str, Any]:
         """What there is, in numbers."""
         notes = self.loader.log.notes.scan(district_id=[self.district_id]).select("natural_key", "text").collect()
@@ -310,11 +316,11 @@ def _finish(home: Home, say: Callable[[str], None] = lambda _: None) -> None:
 def _write_plan(home: Home, traces: _Traces, reason: str) -> Plan:
     """Note what is to be done where the next run finds it. From here on there is no way back but a backup."""
     loader, district_id = traces.loader, traces.district_id
-    copies = copies_with(home, traces.subject, traces.ledger, read_aliases(home))
+    copies, named = copies_with(home, traces.subject, traces.ledger, read_aliases(home))
     erasure = secrets.token_hex(32)
-    plan = Plan(
-        district_id, erasure, traces.keys, traces.natural_keys, traces.digests, [asdict(each) for each in copies]
-    )
+    digests = sorted({*traces.digests, *traces.digests_of(named)})
+    held = [asdict(each) for each in copies]
+    plan = Plan(district_id, erasure, traces.keys, traces.natural_keys, digests, held)
     statement = _statement(loader, district_id, erasure, COMMAND)
     waiting = [_without_parked(loader, each.batch_id, each.lines, traces.ledger) for each in copies]
     rows = [statement, *(row for row, _ in waiting if row)]

@@ -197,13 +197,10 @@ class Layout(_Model):
 
 def id_types(kind: Literal["id", "person"]) -> frozenset[str]:
     """Types of the ids of students (`id`), or of others (`person`), that any layout has."""
-    parts = [
-        columns
-        for layout in layouts().values()
-        for columns in (layout.columns, *(each.columns for each in (*layout.facts, *layout.blocks)))
-    ]
-    found = [column for columns in parts for column in columns.values() if column.type == kind]
-    return frozenset(column.id_type for column in found if column.id_type)
+    own = [layout.columns for layout in layouts().values()]
+    own += [fact.columns for layout in layouts().values() for fact in (*layout.facts, *layout.blocks)]
+    columns = [column for each in own for column in each.values()]
+    return frozenset(column.id_type for column in columns if column.type == kind and column.id_type)
 
 
 class UnknownLayout(Exception):

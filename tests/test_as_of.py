@@ -8,9 +8,10 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from pipelines.corrections import NEW, NotPossible, merge, retract, split, unmerge
+from pipelines.corrections import NEW, merge, retract, split, unmerge
 from pipelines.refresh import refresh
 from pipelines.runs import policies_of, rebuild_as_of
+from pipelines.statements import NotPossible
 from schemas.contract import table_name
 from schemas.projections import PROJECTIONS, ScreeningResult, TierPlacement
 from tests.homes import POLICY, Place, map_file, map_row, read_tables, users_file

@@ -10,9 +10,10 @@ from typer.testing import CliRunner
 
 from pipelines import cli
 from pipelines.commands.options import DONE, WRONG_USE
-from pipelines.corrections import NEW, NotPossible, merge, retract, split, unmerge
+from pipelines.corrections import NEW, merge, retract, split, unmerge
 from pipelines.explain import FILES, KNOWN, Sections, explain
 from pipelines.facts import current_facts
+from pipelines.statements import NotPossible
 from pipelines.verify import verify_home
 from tests.homes import POLICY, Place, map_file, map_row, users_file
 from tests.test_equality import ENROLMENTS, assert_same

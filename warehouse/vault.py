@@ -267,6 +267,11 @@ class Vault:
             .sort("id_type", "id")
         )
 
+    def ids_of_others(self, district_id: str, keys: Sequence[str]) -> pl.DataFrame:
+        """Every id of all students but these: `id_type`, `id`."""
+        known = [self._select(table, ("id_type", "id", "subject_key"), district_id) for table in NAMED_BY_ID]
+        return pl.concat(known).filter(~pl.col("subject_key").is_in(list(keys))).select("id_type", "id").unique()
+
     def names_of(self, district_id: str, keys: Sequence[str]) -> list[tuple[str, str]]:
         """Given and family name of these students, as files wrote them, where both are known."""
         rows = self._select("person", ("subject_key", "given_name", "family_name"), district_id)
