@@ -187,7 +187,7 @@ class _Traces:
         found = {each: self._rows(each, is_own | pl.col("natural_key").is_in(self.came)) for each in FACTS}
         facts = pl.concat([rows["natural_key"] for rows in found.values()]).unique()
         is_about = pl.any_horizontal(
-            pl.col("loser_key", "winner_key", "from_key", "to_key").is_in(self.keys)
+            pl.col("subject_key", "loser_key", "winner_key", "from_key", "to_key").is_in(self.keys)
         ) & ~pl.col("moved_key").is_in(self.went).fill_null(value=False)
         found["identity"] = self._rows("identity", is_about | pl.col("moved_key").is_in(facts.implode()))
         about = pl.col("subject_key").is_in(self.keys) & ~pl.col("target_key").is_in(self.went)

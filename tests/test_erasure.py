@@ -714,3 +714,23 @@ def test_a_copy_of_a_workbook_has_its_cells_and_nothing_else():
     assert read_table(copy, "b.xlsx!A & B").rows.equals(before.filter(pl.col("source_line") != 3))
     with zipfile.ZipFile(io.BytesIO(copy)) as archive:
         assert all("of Zo" not in archive.read(name).decode() for name in archive.namelist())
+
+
+def test_what_links_the_student_to_other_districts_goes_too(tmp_path: Path):
+    place = make(tmp_path, CHILD, *OTHERS[:2])
+    (place.home.policies / "home.toml").write_text('cross_district_links = true\nagreement = "of the boards"\n')
+    place.land("2025-09-01/users.csv", users_file(CHILD, *OTHERS[:2], state="9"))
+    place.load()
+    own = identified(place).filter(pl.col("subject_key").is_in(keys_of(place)))
+    assert own.height == 1
+    markers = [*own["state_id_hash"], *own["event_id"], *keys_of(place)]
+    assert holding(place.home, markers)
+    erase(place.home, CHILD, WHY, sources=place.sources())
+    assert holding(place.home, markers) == set()
+    assert identified(place).height == 2
+
+
+def identified(place: Place) -> pl.DataFrame:
+    """State ids in the log."""
+    rows = place.log.families["identity"].scan()
+    return rows.filter(pl.col("event_type") == "StudentIdentified").collect()
