@@ -223,7 +223,7 @@ class _Attack:
         for _ in range(_ROUNDS):
             direction = np.where(random.random(len(cells)) < 0.5, 1.0, -1.0) * left
             for sign in (1.0, -1.0):
-                self._keep(cells, relations, changes.furthest(sign * direction)[0])
+                self._keep(cells, relations, changes.furthest(sign * direction))
             still = ~self.is_wide()[cells]
             is_slow = 20 * np.count_nonzero(still) > 19 * np.count_nonzero(left)
             left = still
@@ -234,7 +234,7 @@ class _Attack:
                 direction = 1e-3 * np.where(random.random(len(cells)) < 0.5, 1.0, -1.0) * left
                 direction[at] = 1.0
                 for sign in (1.0, -1.0):
-                    self._keep(cells, relations, changes.furthest(sign * direction)[0])
+                    self._keep(cells, relations, changes.furthest(sign * direction))
 
     def _bounds(self, cells: Whole) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         low, high = self.least[cells] - self.base[cells], self.most[cells] - self.base[cells]
