@@ -6,9 +6,11 @@ import highspy
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
+from scipy.sparse import csgraph
 
 Floats = NDArray[np.float64]
 
+_FRACTION = 1e-6
 _DUAL_SIMPLEX, _PRIMAL_SIMPLEX = 1, 4
 
 
@@ -43,6 +45,17 @@ def merged_columns(relations: sparse.csr_array) -> sparse.csr_array:
             parent, factor = parent[parent], factor * factor[parent]
         step = sparse.csr_array((factor, (np.arange(size), parent)), shape=(size, size))
         merged, relations = (merged @ step).tocsr(), (relations @ step).tocsr()
+
+
+def whole_part(relations: sparse.csr_array, change: Floats) -> Floats:
+    """A change in whole numbers: what sums link to a fraction in it stands still."""
+    whole = np.rint(change)
+    is_odd = np.abs(whole - change) >= _FRACTION
+    if is_odd.any():
+        links = abs(relations) @ sparse.diags_array((np.abs(change) > _FRACTION).astype(float))
+        label = csgraph.connected_components(links.T @ links, directed=False)[1]
+        whole[np.isin(label, label[is_odd])] = 0.0
+    return whole
 
 
 class Changes:

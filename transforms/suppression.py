@@ -11,9 +11,8 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 from scipy import sparse
-from scipy.sparse import csgraph
 
-from transforms.programmes import Changes, Cover, furthest_whole, merged_columns, movable_columns
+from transforms.programmes import Changes, Cover, furthest_whole, merged_columns, movable_columns, whole_part
 from transforms.publication import COMPLEMENT, STUDENTS, Problem, Rule
 from transforms.scopes import Scopes, components
 
@@ -29,6 +28,8 @@ _LOST = 12
 """Cells for which another proof is sought before a cell is released again."""
 _ROUNDS = 12
 """Pairs of tables tried on many cells at once, before cells are sought one by one."""
+_SURROUND = 4
+"""Times that large tables are gone through, each with more withheld beside what is not safe."""
 _NUDGE = 1e-3
 """How far a shown cell may move while cuts are sought: of all proofs that one is found that rests on fewest cells."""
 _SLACK = 1e-6
@@ -61,13 +62,14 @@ def suppress(problem: Problem, rule: Rule, weights: Floats | None = None) -> Pat
         is_large = len(part) > _EXACT
         if is_large:
             state.enlarge(part)
-        is_complete = False
+        is_complete, more = False, _SURROUND
         while not is_complete:
             if is_large:
                 _protect_in_steps(state, Scopes(problem, part, state.withheld, state.is_safe))
             else:
                 state.protect_exactly(part)
-            is_complete = not state.enlarge(part)
+            more -= 1
+            is_complete = not state.enlarge(part) and not (is_large and more > 0 and state.surround(part))
     return Pattern(state.withheld, is_primary, (state.withheld | is_primary) & ~(state.withheld & state.is_safe))
 
 
@@ -172,6 +174,18 @@ class _State:
                 self.withheld[enough[np.argmin(self.weights[enough])]] = added = True
         return added
 
+    def surround(self, part: Cells) -> bool:
+        """Withhold the two cheapest cells of every sum of a cell that could not be protected: with more it may be."""
+        added = False
+        for cell in part[self.withheld[part] & ~self.is_safe[part]]:
+            for row in self.of_cell.indices[self.of_cell.indptr[cell] : self.of_cell.indptr[cell + 1]]:
+                cells = self._of_sum(row)
+                open_ = cells[self.is_open[cells] & ~self.withheld[cells] & (self.value[cells] >= self.need[cell])]
+                cheapest = open_[np.lexsort((open_, self.weights[open_]))][:2]
+                self.withheld[cheapest] = True
+                added |= len(cheapest) > 0
+        return added
+
     def is_needed(self, cell: int) -> bool:
         """As long as this cell is shown some shown total leaves a small number to its withheld parts."""
         rows = self.of_cell.indices[self.of_cell.indptr[cell] : self.of_cell.indptr[cell + 1]]
@@ -202,12 +216,7 @@ class _Tables:
 
     def keep(self, change: Floats) -> Floats:
         """Believe a change in whole numbers; what is linked to a fraction stands still. What was believed."""
-        whole = np.rint(change)
-        is_odd = np.abs(whole - change) >= _SLACK
-        if is_odd.any():
-            links = abs(self.relations) @ sparse.diags_array((np.abs(change) > _SLACK).astype(float))
-            label = csgraph.connected_components(links.T @ links, directed=False)[1]
-            whole[np.isin(label, label[is_odd])] = 0.0
+        whole = whole_part(self.relations, change)
         if (self.relations @ whole).any():
             whole = np.zeros(len(change))
         self.low, self.high = np.minimum(self.low, whole), np.maximum(self.high, whole)
