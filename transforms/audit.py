@@ -200,10 +200,10 @@ class _Attack:
             self._seek(cells)
 
     def settle(self) -> None:
-        """Solve for every cell that has no witness yet."""
+        """Solve for every cell that has no witness yet, no further than it needs."""
         for cell in np.flatnonzero(~self.is_wide):
             if not self.is_wide[cell]:
-                self.solve(int(cell))
+                self._solve(np.array([cell]), np.array([1.0]), float(self.need[cell]))
         for at in np.flatnonzero(self.near == self.far):
             self._solve(np.array([self.late[at], self.early[at]]), np.array([1.0, -1.0]))
 
@@ -211,7 +211,7 @@ class _Attack:
         """Find the tables with the least and the greatest whole number of one cell."""
         self._solve(np.array([cell]), np.array([1.0]))
 
-    def _solve(self, wanted: Whole, signs: NDArray[np.float64]) -> None:
+    def _solve(self, wanted: Whole, signs: NDArray[np.float64], most: float = np.inf) -> None:
         parts = np.unique(self.part[wanted[self.unknown[wanted]]])
         if not len(parts):
             return
@@ -219,10 +219,16 @@ class _Attack:
         direction = np.zeros(len(self.unknown))
         direction[wanted] = signs
         relations, _ = self._sums_of(cells)
+        low, high = self._bounds(cells)
+        # A programme whose answer is bounded ends as soon as it gets there.
+        is_wanted = np.isin(cells, wanted)
+        low, high = np.where(is_wanted, np.maximum(low, -most), low), np.where(is_wanted, np.minimum(high, most), high)
         for sign in (1.0, -1.0):
-            change = furthest_whole(relations, *self._bounds(cells), sign * direction[cells])
+            change = furthest_whole(relations, low, high, sign * direction[cells])
             if change is not None:
                 self._keep(cells, relations, change)
+            if most < np.inf and self.is_wide[wanted].all():
+                return
 
     def _seek(self, cells: Whole) -> None:
         left = ~self.is_wide[cells]
