@@ -10,6 +10,7 @@ from scipy.sparse import csgraph
 
 Floats = NDArray[np.float64]
 
+_NODES = 500
 _FRACTION = 1e-6
 _DUAL_SIMPLEX, _PRIMAL_SIMPLEX = 1, 4
 
@@ -171,6 +172,7 @@ class Cover:
     def __init__(self, weights: Floats, is_chosen: NDArray[np.bool_], is_open: NDArray[np.bool_]) -> None:
         self._solver = _solver()
         self._solver.setOptionValue("mip_rel_gap", 0.0)
+        self._solver.setOptionValue("mip_max_nodes", _NODES)
         cells = len(weights)
         model = _model(sparse.csc_array((0, cells)), is_chosen.astype(float), (is_chosen | is_open).astype(float))
         model.sense_ = highspy.ObjSense.kMinimize

@@ -28,8 +28,10 @@ _LOST = 12
 """Cells for which another proof is sought before a cell is released again."""
 _ROUNDS = 12
 """Pairs of tables tried on many cells at once, before cells are sought one by one."""
+_CUTS = 40
+"""Rounds of cuts before the cheapest pattern is given up for a cheap one."""
 _SURROUND = 4
-"""Times that large tables are gone through, each with more withheld beside what is not safe."""
+"""Times that more is withheld beside what could not be protected."""
 _NUDGE = 1e-3
 """How far a shown cell may move while cuts are sought: of all proofs that one is found that rests on fewest cells."""
 _SLACK = 1e-6
@@ -59,17 +61,8 @@ def suppress(problem: Problem, rule: Rule, weights: Floats | None = None) -> Pat
     is_primary = primaries(problem, rule)
     state = _State(problem, rule, is_primary, standard_weights(problem.cells) if weights is None else weights)
     for part in components(problem, np.ones(len(is_primary), bool)):
-        is_large = len(part) > _EXACT
-        if is_large:
-            state.enlarge(part)
-        is_complete, more = False, _SURROUND
-        while not is_complete:
-            if is_large:
-                _protect_in_steps(state, Scopes(problem, part, state.withheld, state.is_safe))
-            else:
-                state.protect_exactly(part)
-            more -= 1
-            is_complete = not state.enlarge(part) and not (is_large and more > 0 and state.surround(part))
+        if len(part) > _EXACT or not state.protect_exactly(part):
+            _protect_in_steps(state, Scopes(problem, part, state.withheld, state.is_safe), part)
     return Pattern(state.withheld, is_primary, (state.withheld | is_primary) & ~(state.withheld & state.is_safe))
 
 
@@ -92,23 +85,30 @@ def standard_weights(cells: pl.DataFrame) -> Floats:
     return np.where(cells["is_total"].to_numpy(), DEAR, 1.0) * weights
 
 
-def _protect_in_steps(state: "_State", scopes: Scopes) -> None:
+def _protect_in_steps(state: "_State", scopes: Scopes, part: Cells) -> None:
     """Protect first what the smallest tables can protect, their totals standing still; then more and more at once.
 
     What is wide for who knows all the rest is wide. So nothing of an earlier step has to be looked at again.
     """
-    for cells in chain(scopes.tables(state.is_open | state.withheld), scopes.districts()):
-        state.protect(cells)
-    for cells in scopes.pairs(is_inner=True, with_alike=True):
-        state.prove(cells)
-    for cells in chain(
-        scopes.pairs(is_inner=True, with_alike=False),
-        scopes.pairs(is_inner=False, with_alike=True),
-        scopes.groups(is_near=True),
-    ):
-        state.protect(cells)
-    for cells in scopes.groups(is_near=False):
-        state.prove(cells)
+    state.enlarge(part)
+    for again in range(_SURROUND, -1, -1):
+        is_complete = False
+        while not is_complete:
+            for cells in chain(scopes.tables(state.is_open | state.withheld), scopes.districts()):
+                state.protect(cells)
+            for cells in scopes.pairs(is_inner=True, with_alike=True):
+                state.prove(cells)
+            for cells in chain(
+                scopes.pairs(is_inner=True, with_alike=False),
+                scopes.pairs(is_inner=False, with_alike=True),
+                scopes.groups(is_near=True),
+            ):
+                state.protect(cells)
+            for cells in scopes.groups(is_near=False):
+                state.prove(cells)
+            is_complete = not state.enlarge(part)
+        if not again or not state.surround(part):
+            return
 
 
 class _State:
@@ -136,12 +136,16 @@ class _State:
         self.withheld = (is_primary & ~shown.fill_null(False).to_numpy()) | (~shown.fill_null(True)).to_numpy()
         self.is_whole = (cells["kind"] == STUDENTS).to_numpy()
 
-    def protect_exactly(self, cells: Cells) -> None:
-        """Withhold the cheapest cells of all that protect what changes among these cells can protect."""
-        cells = cells[self.is_open[cells] | self.withheld[cells]]
-        needy = self.withheld[cells] & ~self.is_safe[cells]
-        if needy.any():
-            _Block(self, cells).protect(needy)
+    def protect_exactly(self, part: Cells) -> bool:
+        """Withhold the cheapest cells of all that protect what can be protected; false if they are hard to find."""
+        is_complete = False
+        while not is_complete:
+            cells = part[self.is_open[part] | self.withheld[part]]
+            needy = self.withheld[cells] & ~self.is_safe[cells]
+            if needy.any() and not _Block(self, cells).protect(needy):
+                return False
+            is_complete = not self.enlarge(part)
+        return True
 
     def prove(self, cells: Cells) -> None:
         """Find which withheld cells are safe by changes of withheld cells among these alone."""
@@ -377,10 +381,16 @@ class _Block:
         self._forget()
         self.cuts: list[tuple[int, Cells, Floats, float]] = []
 
-    def protect(self, needy: Flags) -> None:
-        """Withhold the cheapest cells that make the needy wide; those that nothing here can help are left."""
+    def protect(self, needy: Flags) -> bool:
+        """Withhold the cheapest cells that make the needy wide; those that nothing here can help are left.
+
+        Returns:
+            Whether they were found in so many rounds; if not, nothing is withheld.
+        """
         needy = self._held_alone(needy)
-        chosen, needy = self._at_once(needy)
+        chosen = self._at_once(needy)
+        if chosen is None:
+            return False
         state = self.state
         self._searched(chosen, chosen)
         for cell in np.flatnonzero(chosen & self.open & (self.high == self.low)):
@@ -389,19 +399,20 @@ class _Block:
         chosen &= ~(self.open & (self.high == self.low))
         state.withheld[self.cells] = chosen
         state.is_safe[self.cells] |= chosen & (self.high - self.low >= self.need - _SLACK)
+        return True
 
-    def _at_once(self, needy: Flags) -> tuple[Flags, Flags]:
+    def _at_once(self, needy: Flags) -> Flags | None:
         """The cheapest pattern of all: cuts until the attacker fails everywhere."""
-        is_cut = True
-        while is_cut:
+        for _ in range(_CUTS):
             chosen = self._cheapest()
             self._forget()
             is_cut, is_hopeless = self._cut(chosen, self._unproven(chosen, needy))
             if is_hopeless.any():
                 needy = needy & ~is_hopeless
                 self.cuts = [cut for cut in self.cuts if not is_hopeless[cut[0]]]
-                is_cut = True
-        return chosen, needy
+            elif not is_cut:
+                return chosen
+        return None
 
     def _forget(self) -> None:
         """What was proven with other cells withheld does not count."""
