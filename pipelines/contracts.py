@@ -10,7 +10,7 @@ from schemas.contract import Contract, columns, descriptions, nullable, summary,
 from schemas.events import FAMILIES, SCHEMA_VERSION
 from schemas.marts import MARTS
 from schemas.projections import PROJECTIONS, IngestLedger, RejectedRow
-from warehouse.publish import duckdb_type
+from warehouse.shape import duckdb_type
 
 STAGES = ("exports", "events", "projections", "marts")
 EXPORTS: tuple[type[Contract], ...] = (IngestLedger, RejectedRow)

@@ -72,7 +72,7 @@ def facts(parsed: Parsed, family: str, *columns: str) -> list[tuple[object, ...]
     return parsed.facts[family].select(columns).rows()
 
 
-def balance(parsed: Parsed, data_rows: int) -> None:
+def assert_adds_up(parsed: Parsed, data_rows: int) -> None:
     """Both sums hold: of rows, and of the facts of parsed rows."""
     assert parsed.outcomes.height == parsed.outcomes["source_line"].n_unique() == data_rows
     assert set(parsed.outcomes["outcome"]) <= {"parsed", "rejected", "out_of_scope"}

@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 
 from pipelines import cli
 from pipelines.aliases import AliasRefused, Asked, layouts_of, look_at, write_aliases
+from pipelines.commands.options import DONE, NOTHING, WRONG_USE
 from schemas.exports import layouts
 from tests.homes import Place, map_file, map_row, users_file
 from transforms.proposals import MOST_COLUMNS, likeness
@@ -347,13 +348,13 @@ def test_rows_parked_under_earlier_aliases_are_found_by_a_later_roster(tmp_path)
 def test_the_command_shows_a_file_to_copy_and_writes_it_when_asked(home, tmp_path):
     path = renamed(tmp_path, MAP, {"TestRITScore": "Test RIT Score"})
     code, out, _ = tierline("layouts", path, "--home", home.root)
-    assert code == cli.NOTHING
+    assert code == NOTHING
     assert f'# policy/aliases/{MAP}.toml\n[columns]\nscore = ["Test RIT Score"]' in out
     assert "parsed                 5" in out
     code, out, _ = tierline("layouts", path, "--home", home.root, "--write")
-    assert code == cli.DONE
+    assert code == DONE
     assert f"Written: policy/aliases/{MAP}.toml." in out
-    assert tierline("layouts", path, "--home", home.root)[0] == cli.DONE
+    assert tierline("layouts", path, "--home", home.root)[0] == DONE
 
 
 def test_the_command_in_json_says_everything_and_no_cell(home, tmp_path):
@@ -361,7 +362,7 @@ def test_the_command_in_json_says_everything_and_no_cell(home, tmp_path):
     path.write_text(path.read_text("utf-8").replace("Mathematics", "mathematics"), "utf-8")
     code, out, _ = tierline("layouts", path, "--home", home.root, "--write", "--json")
     (found,) = json.loads(out)
-    assert code == cli.DONE
+    assert code == DONE
     assert found["is_written"] is True
     assert found["gaps"][0]["candidates"][0].keys() == {
         "header", "name_likeness", "values", "values_fit", "is_in_place",
@@ -377,7 +378,7 @@ def test_the_command_refuses_with_one_line(home, tmp_path, capsys):
         cli.app, ["layouts", str(path), "--home", str(home.root), "--layout", "district_csv", "--write"]
     )
     assert isinstance(result.exception, AliasRefused)
-    assert tierline("layouts", path, "--alias", "score")[0] == cli.WRONG_USE
+    assert tierline("layouts", path, "--alias", "score")[0] == WRONG_USE
 
 
 def test_remarks_and_earlier_aliases_stay_in_the_file(home, tmp_path):

@@ -14,7 +14,7 @@ from pipelines.runs import rebuild_as_of
 from schemas.contract import table_name
 from schemas.projections import PROJECTIONS, ScreeningResult, TierPlacement
 from tests.homes import POLICY, Place, map_file, map_row, read_tables, users_file
-from tests.test_equality import ENROLMENTS, same
+from tests.test_equality import ENROLMENTS, assert_same
 from warehouse.projections import PARTITION, Projections
 from warehouse.publish import connect
 
@@ -122,7 +122,7 @@ def test_a_past_day_is_the_run_that_never_saw_what_came_after(tmp_path: Path, se
     short.refresh()
     past = Projections(str(tmp_path / "past"))
     refresh(whole.log, past, {"d1": whole.home.policy("d1")}, as_of=moment)
-    same(short.tables(), read_tables(past))
+    assert_same(short.tables(), read_tables(past))
     assert short.table("screening_result").height
 
 

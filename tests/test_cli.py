@@ -12,6 +12,7 @@ from polars.testing import assert_frame_equal
 from typer.testing import CliRunner
 
 from pipelines import cli
+from pipelines.commands.options import BLOCKED, DONE, NOTHING, WRONG_USE
 from pipelines.demo import is_free, make_demo
 from schemas.projections import ClassDecision, QualityResult
 from tests.conftest import RENAMED, Lived
@@ -57,7 +58,7 @@ def test_a_missing_or_empty_home_is_told_and_not_made(tmp_path: Path, command: l
     if exists:
         home.mkdir()
     code, out, error = tierline(*command, "--home", home)
-    assert code == cli.NOTHING
+    assert code == NOTHING
     assert out == ""
     assert "No district in" in error
     assert "landing/<district>/" in error
@@ -78,17 +79,17 @@ def test_a_missing_or_empty_home_is_told_and_not_made(tmp_path: Path, command: l
 )
 def test_wrong_use_ends_with_two_and_says_what_is_right(tmp_path: Path, command: list[str], words: str):
     code, _, error = tierline(*command)
-    assert code == cli.WRONG_USE
+    assert code == WRONG_USE
     assert words in error
 
 
 def test_the_version_is_the_distributions():
-    assert tierline("--version")[:2] == (cli.DONE, "tierline 0.1.0\n")
+    assert tierline("--version")[:2] == (DONE, "tierline 0.1.0\n")
 
 
 def test_help_says_the_exit_codes_and_every_command():
     code, out, _ = tierline("--help")
-    assert code == cli.DONE
+    assert code == DONE
     assert "Exit codes" in out
     for command in ("demo", "run", "status", "explain", "layouts", "simulate", "verify", "ui"):
         assert command in out
@@ -97,10 +98,10 @@ def test_help_says_the_exit_codes_and_every_command():
 def test_status_in_json_and_in_words(lived: Lived):
     code, out, _ = tierline("status", "--home", lived.home.root, "--json")
     (told,) = json.loads(out)
-    assert code == cli.DONE
+    assert code == DONE
     assert told["district_id"] == lived.district
     code, out, _ = tierline("status", "--home", lived.home.root, "-d", lived.district)
-    assert code == cli.DONE
+    assert code == DONE
     assert f"held: {RENAMED}" in out
     assert "spring" in out
     assert f"{told['data_rows']:,}" in out
@@ -108,7 +109,7 @@ def test_status_in_json_and_in_words(lived: Lived):
 
 def test_an_unknown_district_is_told_with_the_known_ones(lived: Lived):
     code, _, error = tierline("status", "--home", lived.home.root, "--district", "nowhere")
-    assert code == cli.NOTHING
+    assert code == NOTHING
     assert f"Known: {lived.district}" in error
 
 
@@ -124,7 +125,7 @@ def test_districts_are_completed(lived: Lived, monkeypatch: pytest.MonkeyPatch):
 def test_a_class_is_explained_in_words_and_in_json(lived: Lived, class_id: str):
     asked = ("explain", "class", class_id, "--home", lived.home.root, "--window", "spring")
     code, out, _ = tierline(*asked, "--measure", "map_growth_math")
-    assert code == cli.DONE
+    assert code == DONE
     assert "tested students" in out
     assert "map_growth/AssessmentResults_Spring_2025-2026.csv" in out
     code, out, _ = tierline(*asked, "--json")
@@ -135,19 +136,19 @@ def test_a_class_is_explained_in_words_and_in_json(lived: Lived, class_id: str):
 
 def test_what_is_not_known_or_filtered_away_ends_with_three(lived: Lived, class_id: str):
     code, _, error = tierline("explain", "class", "nobody", "--home", lived.home.root)
-    assert (code, error.split(" is known")[0]) == (cli.NOTHING, "No class")
+    assert (code, error.split(" is known")[0]) == (NOTHING, "No class")
     code, _, error = tierline("explain", "class", class_id, "--measure", "none", "--home", lived.home.root)
-    assert code == cli.NOTHING
+    assert code == NOTHING
     assert "has nothing" in error
 
 
 def test_layouts_are_listed_and_a_file_is_recognised(tmp_path: Path):
     code, out, _ = tierline("layouts")
-    assert code == cli.DONE
+    assert code == DONE
     assert "nwea_map_assessment_results" in out
     assert len(json.loads(tierline("layouts", "--json")[1])) > 30
     code, out, _ = tierline("layouts", HEADERS / "iready_2026.csv", "--home", tmp_path / "none")
-    assert code == cli.DONE
+    assert code == DONE
     assert "iready_2026" in out
 
 
@@ -155,21 +156,21 @@ def test_a_file_nobody_knows_ends_with_three_and_shows_no_cell(tmp_path: Path):
     path = tmp_path / "list.csv"
     path.write_text("Name,Shoe Size\nAna,36\n")
     code, out, _ = tierline("layouts", path, "--json", "--home", tmp_path / "none")
-    assert code == cli.NOTHING
+    assert code == NOTHING
     (told,) = json.loads(out)
     assert told["rule"] == "unknown_layout"
     assert "Ana" not in out
     (tmp_path / "empty.csv").write_text("")
-    assert tierline("layouts", tmp_path / "empty.csv", "--home", tmp_path / "none")[0] == cli.NOTHING
+    assert tierline("layouts", tmp_path / "empty.csv", "--home", tmp_path / "none")[0] == NOTHING
 
 
 def test_verify_passes_on_a_good_home_and_blocks_on_another(lived: Lived, tampered: Home):
     code, out, _ = tierline("verify", "--home", lived.home.root, "--json")
-    assert code == cli.DONE
+    assert code == DONE
     assert all(each["is_passed"] for each in json.loads(out))
     next(path for path in tampered.archive.rglob("*") if path.is_file()).unlink()
     code, out, _ = tierline("verify", "--home", tampered.root)
-    assert code == cli.BLOCKED
+    assert code == BLOCKED
     assert f"NOT {lived.district}: archive: 1 archived files are missing" in out
 
 
@@ -177,7 +178,7 @@ def test_what_was_known_by_now_is_what_is_known(lived: Lived, tmp_path: Path):
     """Also what Great Expectations says, because a rule of it that blocks changes what is decided."""
     out = tmp_path / "then"
     code, told, _ = tierline("run", "--home", lived.home.root, "--as-of", "2100-01-01", "--out", out, "--json")
-    assert code == cli.DONE
+    assert code == DONE
     assert json.loads(told)["districts"] == 1
     for contract in (QualityResult, ClassDecision):
         now, then = (Projections(home.projections).read(contract).collect() for home in (lived.home, Home(out)))
@@ -186,7 +187,7 @@ def test_what_was_known_by_now_is_what_is_known(lived: Lived, tmp_path: Path):
 
 def test_simulate_tells_what_it_wrote(tmp_path: Path):
     code, out, _ = tierline("simulate", "--out", tmp_path, "--students", 200, "--json")
-    assert code == cli.DONE
+    assert code == DONE
     (made,) = json.loads(out)
     assert made["files"] == len([path for path in (tmp_path / "d001").rglob("*") if path.is_file()])
 
@@ -199,7 +200,7 @@ def test_the_demo_keeps_out_of_a_home_with_districts_of_its_own(tmp_path: Path):
     (home.landing / "real").mkdir()
     assert not is_free(home)
     code, _, error = tierline("demo", "--home", home.root)
-    assert code == cli.WRONG_USE
+    assert code == WRONG_USE
     assert "a folder for itself" in error
 
 
@@ -216,14 +217,14 @@ def told_by(error: Exception, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Ca
 
 
 def test_an_error_of_ours_is_told_in_its_own_words(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
-    assert told_by(UnreadableWarehouse("In words."), monkeypatch, capsys) == (cli.BLOCKED, "In words.\n")
+    assert told_by(UnreadableWarehouse("In words."), monkeypatch, capsys) == (BLOCKED, "In words.\n")
 
 
 def test_an_error_of_others_is_told_by_type_and_place_without_its_words(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
     code, told = told_by(pl.exceptions.ComputeError("cannot cast Ana Smith"), monkeypatch, capsys)
-    assert code == cli.BLOCKED
+    assert code == BLOCKED
     assert "ComputeError in " in told
     assert "Ana" not in told
     code, told = told_by(PermissionError(13, "Permission denied", "/data/log"), monkeypatch, capsys)

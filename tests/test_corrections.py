@@ -8,12 +8,13 @@ import pytest
 from typer.testing import CliRunner
 
 from pipelines import cli
+from pipelines.commands.options import DONE, WRONG_USE
 from pipelines.corrections import NEW, NotPossible, merge, retract, split, unmerge
 from pipelines.explain import KNOWN, Sections, explain
 from pipelines.facts import current_facts
 from pipelines.verify import verify_home
 from tests.homes import POLICY, Place, map_file, map_row, users_file
-from tests.test_equality import ENROLMENTS, same
+from tests.test_equality import ENROLMENTS, assert_same
 
 WHY = "The office found the paper card."
 CLASSES = (
@@ -122,7 +123,7 @@ def test_taking_a_merge_back_undoes_it_to_the_byte(place: Place):
     assert not before["class_membership"].equals(brought_up(place)["class_membership"])
     told = unmerge(place.home, own["C"], own["A"], WHY, place.sources())
     assert told["shown_as"] == sorted([own["A"], own["C"]])
-    same(before, brought_up(place))
+    assert_same(before, brought_up(place))
 
 
 def test_what_was_merged_and_taken_back_can_be_merged_again(place: Place):
@@ -131,7 +132,7 @@ def test_what_was_merged_and_taken_back_can_be_merged_again(place: Place):
     merged = brought_up(place)
     unmerge(place.home, own["A"], own["C"], WHY, place.sources())
     merge(place.home, own["A"], own["C"], WHY, place.sources())
-    same(merged, brought_up(place))
+    assert_same(merged, brought_up(place))
 
 
 def test_a_cycle_of_merges_is_refused(place: Place):
@@ -183,7 +184,7 @@ def test_splitting_back_undoes_it_to_the_byte(place: Place):
     split(place.home, own["A"], own["B"], [event(place, "A", 186)], WHY, place.sources())
     assert not before["screening_result"].equals(brought_up(place)["screening_result"])
     split(place.home, own["B"], own["A"], [event(place, "A", 192)], WHY, place.sources())
-    same(before, brought_up(place))
+    assert_same(before, brought_up(place))
 
 
 def test_facts_can_be_given_to_a_student_whom_no_file_names(place: Place):
@@ -237,7 +238,7 @@ def test_a_fact_named_by_its_natural_key_is_taken_back_whole_and_given_again(pla
     assert score_of(place, "A") == []
     assert before["screening_result"].height == brought_up(place)["screening_result"].height + 1
     retract(place.home, natural_key(place, "A"), "other", undo=True, sources=place.sources())
-    same(before, brought_up(place))
+    assert_same(before, brought_up(place))
 
 
 def test_an_enrolment_can_be_taken_back(place: Place):
@@ -312,16 +313,16 @@ def test_the_commands_state_and_refuse(place: Place):
         return result.exit_code, result.stdout, result.stderr
 
     code, out, _ = tierline("student", "merge", own["A"], own["C"], "--reason", WHY, "--json")
-    assert code == cli.DONE
+    assert code == DONE
     assert json.loads(out)["shown_as"] == min(own["A"], own["C"])
     assert WHY not in out
     code, _, error = tierline("student", "merge", own["A"], own["C"], "--reason", WHY)
-    assert (code, "one student already" in error) == (cli.WRONG_USE, True)
-    assert tierline("student", "unmerge", own["A"], own["C"], "--reason", WHY)[0] == cli.DONE
-    assert tierline("student", "split", own["A"], NEW, event(place, "A", 186), "--reason", WHY)[0] == cli.DONE
-    assert tierline("retract", event(place, "B", 184), "--reason", "wrong_student")[0] == cli.DONE
+    assert (code, "one student already" in error) == (WRONG_USE, True)
+    assert tierline("student", "unmerge", own["A"], own["C"], "--reason", WHY)[0] == DONE
+    assert tierline("student", "split", own["A"], NEW, event(place, "A", 186), "--reason", WHY)[0] == DONE
+    assert tierline("retract", event(place, "B", 184), "--reason", "wrong_student")[0] == DONE
     code, _, error = tierline("retract", event(place, "C", 201), "--reason", "a mistake")
-    assert (code, "wrong_student" in error) == (cli.WRONG_USE, True)
+    assert (code, "wrong_student" in error) == (WRONG_USE, True)
 
 
 # What explain tells of it

@@ -10,6 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from pipelines import cli
+from pipelines.commands.options import DONE, NOTHING, WRONG_USE
 from pipelines.corrections import merge, retract
 from pipelines.differences import differences
 from tests.homes import POLICY, Clock, Place, map_file, map_row, users_file
@@ -150,14 +151,14 @@ def test_the_command_tells_keys_and_counts(place: Place):
         return result.exit_code, result.stdout, result.stderr
 
     code, out, _ = tierline("2025-09-30", "2025-10-01", "--json")
-    assert code == cli.DONE
+    assert code == DONE
     (tier,) = of(json.loads(out)["changes"], "tier")
     assert tier["files"][0]["file"] == "2025-10-01/map.csv"
     code, out, _ = tierline("2025-09-30", "2025-10-01")
-    assert (code, "tier 1" in out, "2025-10-01/map.csv" in out) == (cli.DONE, True, True)
-    assert tierline("2025-09-25", "2025-09-30")[0] == cli.NOTHING
+    assert (code, "tier 1" in out, "2025-10-01/map.csv" in out) == (DONE, True, True)
+    assert tierline("2025-09-25", "2025-09-30")[0] == NOTHING
     code, _, error = tierline("2025-10-01", "2025-09-30")
-    assert (code, "earlier time first" in error) == (cli.WRONG_USE, True)
+    assert (code, "earlier time first" in error) == (WRONG_USE, True)
 
 
 def test_rows_that_come_and_go_differ_and_null_is_equal_to_null():

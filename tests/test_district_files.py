@@ -152,7 +152,7 @@ def test_only_a_district_that_changed_is_rewritten(home: Home):
 def test_a_file_that_could_not_be_published_is_made_good_by_the_next_run(home: Home, monkeypatch: pytest.MonkeyPatch):
     home.warehouse_of("north").write_bytes(b"not a database")
     with monkeypatch.context() as patch:
-        patch.setattr("warehouse.publish._build", failing)
+        patch.setattr("warehouse.publish._fill", failing)
         outcome = Work(home).run(DISTRICTS)
     assert (set(outcome.failed), outcome.exit_code) == ({"north"}, 1)
     assert home.warehouse_of("north").read_bytes() == b"not a database"

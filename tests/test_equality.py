@@ -24,7 +24,7 @@ from warehouse.projections import Projections
 DISTRICT = "d001"
 
 
-def same(one: dict[str, pl.DataFrame], other: dict[str, pl.DataFrame]) -> None:
+def assert_same(one: dict[str, pl.DataFrame], other: dict[str, pl.DataFrame]) -> None:
     """Equal table by table, without row order."""
     for name, rows in one.items():
         try:
@@ -93,7 +93,7 @@ def test_exports_of_one_test_mean_the_same_in_whatever_order_they_arrive(
     case: tuple[list[Telling], Sequence[int]],
 ):
     tellings = list(enumerate(case[0]))
-    same(told(tellings), told(tellings[number] for number in case[1]))
+    assert_same(told(tellings), told(tellings[number] for number in case[1]))
 
 
 def test_what_an_older_layout_said_counts_by_its_day_whichever_came_first():
@@ -134,7 +134,7 @@ def test_each_file_is_matched_by_its_own_best_column_whenever_the_roster_comes(t
     first, last = arrived(tmp_path / "first", roster | tests), arrived(tmp_path / "last", tests | roster)
     assert set(first.ledger()["match_column"].drop_nulls()) == {"StudentID", "Student_StateID"}
     assert first.table("screening_result").height == 20
-    same(first.tables(), last.tables())
+    assert_same(first.tables(), last.tables())
 
 
 def test_a_file_the_roster_would_hold_is_not_matched_by_chance_when_it_came_before(tmp_path: Path):
@@ -145,7 +145,7 @@ def test_a_file_the_roster_would_hold_is_not_matched_by_chance_when_it_came_befo
     last = arrived(tmp_path / "last", {"2025-10-01/a.csv": strangers} | roster)
     assert first.ledger()["held_rule"].drop_nulls().to_list() == ["match_rate"]
     assert last.table("screening_result").is_empty()
-    same(first.tables(), last.tables())
+    assert_same(first.tables(), last.tables())
 
 
 @pytest.mark.slow
@@ -155,12 +155,12 @@ def test_students_the_roster_does_not_list_wait_whichever_came_first(tmp_path: P
     first, last = arrived(tmp_path / "first", roster | tests), arrived(tmp_path / "last", tests | roster)
     assert first.ledger()["parked"].sum() == 2
     assert last.ledger()["parked"].sum() == 0
-    same(first.tables(), last.tables())
+    assert_same(first.tables(), last.tables())
     for place in (first, last):
         place.load("2025-09-01/users.csv", users_file(*STUDENTS))
         place.refresh()
     assert first.table("screening_result").height == 12
-    same(first.tables(), last.tables())
+    assert_same(first.tables(), last.tables())
 
 
 # A district
@@ -257,7 +257,7 @@ def test_the_same_landing_folder_twice_appends_nothing(at_once: Place, files: di
     assert at_once.all_events() == events
     assert at_once.ledger().equals(ledger)
     assert at_once.refresh().unchanged == [DISTRICT]
-    same(before, at_once.tables())
+    assert_same(before, at_once.tables())
 
 
 @pytest.mark.parametrize(
@@ -285,7 +285,7 @@ def test_files_in_any_order_give_equal_projections(
             place.refresh()  # what stood half way leaves no trace
     assert place.load().still_held == 0
     place.refresh()
-    same(at_once.tables(), place.tables())
+    assert_same(at_once.tables(), place.tables())
 
 
 def test_projections_rebuilt_from_the_log_are_identical(at_once: Place, tmp_path: Path):

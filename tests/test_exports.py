@@ -14,7 +14,7 @@ from schemas.contract import columns
 from schemas.events import EVENT_TYPES, FAMILIES, PAYLOADS
 from schemas.exports import layouts
 from tests.examples import examples
-from tests.parsing import EXPORTS, balance, facts, made, outcomes, read, real, rejections, sample
+from tests.parsing import EXPORTS, assert_adds_up, facts, made, outcomes, read, real, rejections, sample
 from tests.tables import rows as table_rows
 from transforms.exports import unhashed, wanted
 
@@ -58,7 +58,7 @@ def test_every_layout_of_nwea_and_oneroster_has_a_sample():
 @pytest.mark.parametrize("path", sorted(EXPORTS.glob("*.csv")), ids=lambda path: path.name)
 def test_facts_have_the_columns_and_types_of_their_contract(path):
     _, parsed = read(path.read_bytes(), name=path.name)
-    balance(parsed, len(list(csv.reader(io.StringIO(path.read_text("utf-8-sig"))))) - 1)
+    assert_adds_up(parsed, len(list(csv.reader(io.StringIO(path.read_text("utf-8-sig"))))) - 1)
     for family, frame in parsed.facts.items():
         contract = columns(FAMILIES[family])
         payload = {name: frame.schema[name] for name in PAYLOADS[family]}
@@ -367,7 +367,7 @@ def test_rows_and_facts_add_up_whatever_stands_in_the_cells(cells: list[list[str
     layout, header, width = (MANY, MANY_HEADER, 9) if wide else (ONE, ONE_HEADER, 7)
     lines = [["7", *row[1:width]] for row in cells]
     _, parsed = read(header + "".join(",".join(line) + "\n" for line in lines), layout)
-    balance(parsed, len(lines))
+    assert_adds_up(parsed, len(lines))
 
 
 @examples(30)
@@ -382,7 +382,7 @@ def test_damaged_samples_add_up(layout_id: str, data: st.DataObject):
     text = io.StringIO()
     csv.writer(text).writerows(rows)
     _, parsed = read(text.getvalue(), layouts()[layout_id])
-    balance(parsed, len(rows) - 1)
+    assert_adds_up(parsed, len(rows) - 1)
 
 
 # NWEA

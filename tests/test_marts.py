@@ -39,7 +39,8 @@ from schemas.projections import (
 )
 from tests.made_classes import POLICY, frame, quality, school_data
 from transforms.classrooms import LEVEL_OF, NOT_REGULAR, class_decisions
-from warehouse.publish import duckdb_type, mart_sql
+from warehouse.publish import mart_sql
+from warehouse.shape import duckdb_type
 
 FORBIDDEN = ("ineffective", "failing teacher", "caused by", "teacher", "bad", "worst", "rank")
 KEY = {"district_id": "d1", "school_year": "2026", "input_id": "i"}

@@ -9,6 +9,8 @@ import pytest
 from typer.testing import CliRunner
 
 from pipelines import cli
+from pipelines.commands import giving
+from pipelines.commands.options import WRONG_USE
 from pipelines.notebook import app
 from tests.conftest import Lived
 from warehouse.publish import connect
@@ -79,27 +81,27 @@ def test_the_command_opens_it_on_this_machine_only_and_asks_nobody(lived: Lived,
     given: list[list[str]] = []
     for name in ("TIERLINE_HOME", "MARIMO_SKIP_UPDATE_CHECK"):
         monkeypatch.setenv(name, "")
-    monkeypatch.setattr(cli.os, "execv", lambda _, command: given.append(command))
+    monkeypatch.setattr(giving.os, "execv", lambda _, command: given.append(command))
     result = CliRunner().invoke(cli.app, ["notebook", "--home", str(lived.home.root), "--port", "2719"])
     assert result.exit_code == 0, result.output
     (command,) = given
-    assert command[1:5] == ["-m", "marimo", "run", str(cli.NOTEBOOK)]
+    assert command[1:5] == ["-m", "marimo", "run", str(giving.NOTEBOOK)]
     assert command[command.index("--host") + 1] == "127.0.0.1"
     assert command[command.index("--port") + 1] == "2719"
     assert "--token" in command
-    assert cli.os.environ["MARIMO_SKIP_UPDATE_CHECK"] == "1"
-    assert cli.os.environ["TIERLINE_HOME"] == str(lived.home.root)
+    assert giving.os.environ["MARIMO_SKIP_UPDATE_CHECK"] == "1"
+    assert giving.os.environ["TIERLINE_HOME"] == str(lived.home.root)
 
 
 def test_without_marimo_the_command_says_how_to_get_it(lived: Lived, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     result = CliRunner().invoke(cli.app, ["notebook", "--home", str(lived.home.root)])
-    assert result.exit_code == cli.WRONG_USE
+    assert result.exit_code == WRONG_USE
     assert "-m pip install 'tierline[notebook]'" in result.stderr
 
 
 def test_it_is_shipped_and_its_extra_is_named():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
-    assert cli.NOTEBOOK.is_file()
-    assert cli.NOTEBOOK.parent.name in project["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"]
+    assert giving.NOTEBOOK.is_file()
+    assert giving.NOTEBOOK.parent.name in project["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"]
     assert any(each.startswith("marimo") for each in project["project"]["optional-dependencies"]["notebook"])

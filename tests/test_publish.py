@@ -20,7 +20,9 @@ from schemas.projections import PROJECTIONS, ClassDecision, IngestLedger, Reject
 from tests.made_classes import POLICY, quality, school_data
 from transforms.classrooms import class_decisions
 from warehouse import publish as publishing
-from warehouse.publish import EDUCATION_RECORD, PublishFailed, connect, publish
+from warehouse import shape
+from warehouse.publish import PublishFailed, connect, publish
+from warehouse.shape import EDUCATION_RECORD
 
 LOG = (IngestLedger, RejectedRow)
 
@@ -136,18 +138,6 @@ def test_only_the_changed_partitions_are_replaced(home):
     assert rows(target, TIERS) == [("d1", "2025", "a", 1)]
 
 
-@pytest.mark.parametrize("contract", [*PROJECTIONS, *LOG], ids=table_name)
-def test_a_table_of_the_contracts_shape_is_known_again(contract):
-    """Else every publish would read it whole."""
-    with duckdb.connect() as connection:
-        connection.execute("create schema log")
-        assert not publishing._has_shape(connection, "log.made", contract)
-        publishing._create(connection, "log.made", contract)
-        assert publishing._has_shape(connection, "log.made", contract)
-        connection.execute("alter table log.made add column more integer")
-        assert not publishing._has_shape(connection, "log.made", contract)
-
-
 def test_a_partial_publish_comes_to_the_same_as_a_whole_one(home):
     first = placements(("d1", "2026", "a", 1), ("d10", "2026", "a", 1), ("d2", "2026", "b", 2))
     second = placements(("d1", "2026", "a", 2), ("d10", "2026", "a", 1), ("d2", "2026", "b", 3))
@@ -182,16 +172,40 @@ def test_sources_may_be_parquet_files(home):
     assert publish(target, {"tier_placement": table.file_uris()}, {("d2", "2026")})["projections.tier_placement"] == 2
 
 
-def test_a_table_older_than_its_contract_is_replaced_whole(home):
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        "alter table projections.tier_placement drop column measures",
+        "alter table log.rejected_row add column more integer",
+        "drop table marts.tier_summary",
+        "comment on column projections.tier_placement.tier is 'of old'",
+        "drop view answers.question",
+        "drop macro answers.wilson_low",
+    ],
+)
+def test_a_file_of_another_release_is_made_anew(home, spoil):
     target = home / "warehouse.duckdb"
     sources = {"tier_placement": write(home, TierPlacement, placements(("d1", "2026", "a", 1), ("d2", "2026", "b", 2)))}
     publish(target, sources)
+    with connect(target) as connection:
+        made = shape.of(connection)
     with connect(target, read_only=False) as connection:
-        connection.execute("alter table projections.tier_placement drop column measures")
-        connection.execute("drop table marts.tier_summary")
+        connection.execute(spoil)
+        assert shape.of(connection) != made
     publish(target, sources, {("d1", "2026")})
+    with connect(target) as connection:
+        assert shape.of(connection) == made
     assert len(rows(target, TIERS)) == 2
     assert len(rows(target, SUMMARY)) == 2
+
+
+def test_what_did_not_change_is_not_read_again(home):
+    target = home / "warehouse.duckdb"
+    table = write(home, TierPlacement, placements(("d1", "2026", "a", 1), ("d2", "2026", "b", 2)))
+    publish(target, {"tier_placement": table})
+    others = [uri for uri in table.file_uris() if "district_id=d2" not in uri]
+    publish(target, {"tier_placement": others}, {("d1", "2026")})
+    assert len(rows(target, TIERS)) == 2
 
 
 def test_a_file_written_before_a_column_was_added_reads_as_null(home):
@@ -360,4 +374,4 @@ def test_no_extension_is_fetched(home):
 def test_every_contract_type_has_a_duckdb_type():
     for contract in (*PROJECTIONS, *LOG, *MARTS):
         assert issubclass(contract, Contract)
-        assert all(publishing.duckdb_type(dtype) for dtype in columns(contract).values())
+        assert all(shape.duckdb_type(dtype) for dtype in columns(contract).values())

@@ -17,7 +17,8 @@ from schemas.dictionary import dictionary
 from schemas.questions_page import PATH, questions_page
 from tests.conftest import Lived
 from transforms.intervals import wilson
-from warehouse.publish import EDUCATION_RECORD, answer_sql, connect, duckdb_type, publish
+from warehouse.publish import connect, publish
+from warehouse.shape import EDUCATION_RECORD, answer_sql, duckdb_type
 
 PAGE = PATH.read_text("utf-8")
 ASKED = re.findall(r"^## \d+\. (.*?)\n.*?^```sql\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)

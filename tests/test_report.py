@@ -15,6 +15,7 @@ import pytest
 from typer.testing import CliRunner
 
 from pipelines import cli
+from pipelines.commands.options import DONE, NOTHING
 from pipelines.partitions import add_districts, run_tags
 from pipelines.report import words
 from pipelines.report.asset import REPORT, REPORTS
@@ -443,14 +444,14 @@ def tierline(*arguments: object) -> tuple[int, str, str]:
 def test_the_command_says_where_the_report_is(lived: Lived, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("pipelines.report.site.PAGES", PAGES[:1])
     code, out, error = tierline("report", "--home", lived.home.root, "--out", tmp_path)
-    assert (code, error) == (cli.DONE, "")
+    assert (code, error) == (DONE, "")
     assert str(tmp_path / lived.district / "index.html") in out
 
 
 @pytest.mark.parametrize("how", [["--school-year", "1999"], ["--district", "nobody"]], ids=" ".join)
 def test_the_command_says_what_is_not_there(lived: Lived, tmp_path: Path, how: list[str]):
     code, out, error = tierline("report", "--home", lived.home.root, "--out", tmp_path, *how)
-    assert (code, out) == (cli.NOTHING, "")
+    assert (code, out) == (NOTHING, "")
     assert how[1] in error
     assert list(tmp_path.iterdir()) == []
 

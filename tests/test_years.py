@@ -8,7 +8,7 @@ import pytest
 from pipelines.refresh import TIERS_FOLLOW, refresh
 from schemas.projections import Projection, SchoolSignal, TierPlacement
 from tests.homes import POLICY, Place, map_file, map_row
-from tests.test_equality import same
+from tests.test_equality import assert_same
 
 ONE_MEASURE = POLICY + '[tiers]\ncombine = "primary_only"\n'
 FALL, SPRING, NEXT_FALL = "Fall 2024-2025", "Spring 2024-2025", "Fall 2025-2026"
@@ -138,7 +138,7 @@ def test_the_years_may_arrive_in_any_order(at_once: Place, tmp_path: Path, order
     by_and_by = Place(tmp_path, ONE_MEASURE)
     for number in order:
         arrive(by_and_by, TOLD[number])
-    same(at_once.tables(), by_and_by.tables())
+    assert_same(at_once.tables(), by_and_by.tables())
 
 
 def test_one_year_alone_may_be_brought_up_to_date_and_the_next_one_later(place: Place):

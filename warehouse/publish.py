@@ -5,8 +5,11 @@ import re
 import shutil
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import cache
 from importlib.resources import files
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import NamedTuple
 from urllib.parse import unquote
 
 import duckdb
@@ -14,14 +17,14 @@ import polars as pl
 from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError
 from filelock import FileLock, Timeout
-from polars.datatypes import DataTypeClass
 
-from schemas.answers import ANSWERS, HELPERS, SCALARS, Answer, Question, questions
-from schemas.contract import Contract, columns, descriptions, summary, table_name
+from schemas.contract import Contract, columns, table_name
 from schemas.events import ALL_YEARS
 from schemas.marts import MARTS
-from schemas.projections import PROJECTIONS, IngestLedger, RejectedRow
+from schemas.projections import PROJECTIONS, IngestLedger
+from warehouse import shape
 from warehouse.projections import PartitionState
+from warehouse.shape import LOG, SCHEMAS, STATE, text
 
 Source = DeltaTable | Sequence[str]
 """Where a table is read from: a Delta table, or the URIs of its Parquet files, percent-encoded as Delta gives them."""
@@ -29,29 +32,8 @@ Partition = tuple[str, str]
 """District and school year."""
 PARTITIONED = ("district_id", "school_year")
 
-LOG: tuple[type[Contract], ...] = (IngestLedger, RejectedRow)
-STATE: tuple[type[Contract], ...] = (PartitionState,)
-"""What the file was published from, so that a run that was cut off before it published is made good by the next."""
-SCHEMAS: dict[str, tuple[type[Contract], ...]] = {
-    "projections": PROJECTIONS,
-    "log": LOG,
-    "state": STATE,
-    "marts": MARTS,
-}
-EDUCATION_RECORD = "This is an education record, not de-identified."
 LOCK_SECONDS = 600.0
 
-_NAMES: dict[object, str] = {
-    pl.String: "VARCHAR",
-    pl.Boolean: "BOOLEAN",
-    pl.Date: "DATE",
-    pl.Float64: "DOUBLE",
-    pl.Int8: "TINYINT",
-    pl.Int16: "SMALLINT",
-    pl.Int32: "INTEGER",
-    pl.Int64: "BIGINT",
-    pl.UInt32: "UINTEGER",
-}
 _PARTITION = re.compile(r"(?:^|/)(district_id|school_year)=([A-Za-z0-9_-]+)(?=/)")
 
 
@@ -106,8 +88,8 @@ def publish(
     Args:
         target: The file readers open. The new one is built in the same folder.
         sources: Table name to source, of every table that exists; a table without a source is empty.
-        changed: Partitions to replace; the others keep what the file has. None replaces all. A table whose
-            columns are not those of its contract is replaced whole.
+        changed: Partitions to replace; the others keep what the file has. None replaces all, and so does a file
+            that another release made.
         lock_of: Published file whose lock is taken; the target's own if absent.
         timeout: Seconds to wait for another publish under the same lock.
         note: What every table's comment says at its end.
@@ -121,12 +103,15 @@ def publish(
     unknown = sorted(set(sources) - {table_name(each) for each in (*PROJECTIONS, *LOG, *STATE)})
     if unknown:
         raise PublishFailed(f"No contract describes {', '.join(unknown)}. Name tables of the projections or the log.")
-    with _locked(lock_of or target, timeout), _beside(target) as made:
-        if changed is not None and target.exists():
+    with _locked(lock_of or target, timeout), _beside(target) as made, _told(f"{target.name} could not be written"):
+        if changed is not None and _is_current(target):
             shutil.copyfile(target, made)
-        with _told(f"{target.name} could not be written"), connect(made, read_only=False) as connection:
+        else:
+            made.write_bytes(_empty().content)
+            changed = None
+        with connect(made, read_only=False) as connection:
             connection.execute("begin")
-            rows = _build(connection, sources, changed)
+            rows = _fill(connection, sources, changed)
             if note is not None:
                 _note(connection, note)
             connection.execute("commit")
@@ -134,7 +119,34 @@ def publish(
     return rows
 
 
-def _build(
+class _Empty(NamedTuple):
+    content: bytes
+    shape: shape.Shape
+
+
+@cache
+def _empty() -> _Empty:
+    """A file without a row: the same for every home, and a thousand statements to make."""
+    with TemporaryDirectory() as folder:
+        made = Path(folder) / "empty.duckdb"
+        with connect(made, read_only=False) as connection:
+            connection.execute("begin")
+            shape.make(connection)
+            connection.execute("commit")
+            connection.execute("checkpoint")
+        with connect(made) as connection:  # DuckDB words what it has read from a file a little otherwise
+            return _Empty(made.read_bytes(), shape.of(connection))
+
+
+def _is_current(target: Path) -> bool:
+    """Whether the file is there and this release made it: then what did not change stays as it is."""
+    if not target.exists():
+        return False
+    with connect(target) as connection:
+        return shape.of(connection) == _empty().shape
+
+
+def _fill(
     connection: duckdb.DuckDBPyConnection, sources: Mapping[str, Source], changed: Collection[Partition] | None
 ) -> dict[str, int]:
     with _told("the list of changed partitions could not be kept"):
@@ -142,18 +154,14 @@ def _build(
         if changed:
             connection.executemany("insert into changed values (?, ?)", sorted(set(changed)))
     for schema, contracts in SCHEMAS.items():
-        with _told(f"schema {schema} could not be made"):
-            connection.execute(f"create schema if not exists {schema}")
         for contract in contracts:
             name = f"{schema}.{table_name(contract)}"
             with _told(f"table {name} could not be made"):
                 if schema == "marts":
-                    _create(connection, name, contract)
-                    _insert(connection, name, contract, mart_sql(contract))
+                    connection.execute(f"truncate {name}")
+                    _insert(connection, name, mart_sql(contract))
                 else:
                     _refresh(connection, name, contract, sources.get(table_name(contract), ()), changed)
-                _describe(connection, name, contract)
-    _answer(connection)
     with _told("the tables could not be counted"):
         return {name: _count(connection, name) for name in _tables()}
 
@@ -161,38 +169,7 @@ def _build(
 def _note(connection: duckdb.DuckDBPyConnection, note: str) -> None:
     named = "select schema_name, table_name, comment from duckdb_tables() where not temporary order by all"
     for schema, name, comment in connection.execute(named).fetchall():
-        connection.execute(f"comment on table {schema}.{name} is {_text(f'{comment} {note}')}")
-
-
-def _answer(connection: duckdb.DuckDBPyConnection) -> None:
-    """Make the views and macros anew: those of another release go with their schema."""
-    with _told("schema answers could not be made"):
-        connection.execute("drop schema if exists answers cascade; create schema answers")
-        for name, (parameters, meaning) in SCALARS.items():
-            connection.execute(f"create macro answers.{name}({', '.join(parameters)}) as {answer_sql(name)}")
-            connection.execute(f"comment on macro answers.{name} is {_text(meaning)}")
-    for answer in (*HELPERS, *ANSWERS):
-        with _told(f"{answer.name} could not be made"):
-            _make_answer(connection, answer)
-    with _told("the list of questions could not be made"):
-        name = f"answers.{table_name(Question)}"
-        listed = ", ".join(
-            f"({number}::bigint, {', '.join(_text(each) for each in words)})" for number, *words in questions().rows()
-        )
-        connection.execute(f"create view {name} as from (values {listed}) as t({', '.join(columns(Question))})")
-        _describe(connection, name, Question, "view")
-
-
-def _make_answer(connection: duckdb.DuckDBPyConnection, answer: Answer) -> None:
-    query = answer_sql(table_name(answer.contract))
-    if not answer.parameters:
-        connection.execute(f"create view {answer.name} as {query}")
-        _describe(connection, answer.name, answer.contract, "view")
-        return
-    connection.execute(f"create macro {answer.name}({', '.join(answer.parameters)}) as table {query}")
-    told = " ".join(f"{name}: {meaning}" for name, meaning in answer.parameters.items())
-    words = f"{summary(answer.contract)} {told} {EDUCATION_RECORD}"
-    connection.execute(f"comment on macro table {answer.name} is {_text(words)}")
+        connection.execute(f"comment on table {schema}.{name} is {text(f'{comment} {note}')}")
 
 
 def unpublished(target: Path, partitions: pl.DataFrame, ledger: pl.DataFrame) -> set[Partition] | None:
@@ -240,11 +217,6 @@ def mart_sql(contract: type[Contract]) -> str:
     return files("warehouse").joinpath("marts", f"{table_name(contract)}.sql").read_text("utf-8")
 
 
-def answer_sql(name: str) -> str:
-    """The SELECT of a view or table macro, or the expression of a macro."""
-    return files("warehouse").joinpath("answers", f"{name}.sql").read_text("utf-8")
-
-
 def _tables() -> list[str]:
     return [f"{schema}.{table_name(contract)}" for schema, contracts in SCHEMAS.items() for contract in contracts]
 
@@ -254,44 +226,6 @@ def _count(connection: duckdb.DuckDBPyConnection, name: str) -> int:
     return int(row[0]) if row else 0
 
 
-def duckdb_type(dtype: DataTypeClass | pl.DataType) -> str:
-    """The DuckDB type of a column of a contract."""
-    if isinstance(dtype, pl.List):
-        return f"{duckdb_type(dtype.inner)}[]"
-    if isinstance(dtype, pl.Struct):
-        return f"STRUCT({', '.join(f'{_quoted(each.name)} {duckdb_type(each.dtype)}' for each in dtype.fields)})"
-    if isinstance(dtype, pl.Datetime):
-        return "TIMESTAMP WITH TIME ZONE" if dtype.time_zone else "TIMESTAMP"
-    return _NAMES[dtype.base_type()]
-
-
-def _quoted(name: str) -> str:
-    return '"' + name.replace('"', '""') + '"'
-
-
-def _create(connection: duckdb.DuckDBPyConnection, name: str, contract: type[Contract], kind: str = "table") -> None:
-    listed = ", ".join(f"{_quoted(column)} {duckdb_type(dtype)}" for column, dtype in columns(contract).items())
-    connection.execute(f"create or replace {kind} {name} ({listed})")
-
-
-def _has_shape(connection: duckdb.DuckDBPyConnection, name: str, contract: type[Contract]) -> bool:
-    """Whether the file has the table with the contract's columns and types, both as DuckDB itself writes them."""
-    _create(connection, "shape_of_contract", contract, "temp table")
-    shape = "select column_name, data_type from duckdb_columns() where schema_name = ? and table_name = ? order by all"
-    wanted = connection.execute(shape, ["main", "shape_of_contract"]).fetchall()
-    return connection.execute(shape, name.split(".")).fetchall() == wanted
-
-
-def _describe(connection: duckdb.DuckDBPyConnection, name: str, contract: type[Contract], kind: str = "table") -> None:
-    connection.execute(f"comment on {kind} {name} is {_text(f'{summary(contract)} {EDUCATION_RECORD}')}")
-    for column, description in descriptions(contract).items():
-        connection.execute(f"comment on column {name}.{_quoted(column)} is {_text(description)}")
-
-
-def _text(words: str) -> str:
-    return "'" + words.replace("'", "''") + "'"
-
-
 def _refresh(
     connection: duckdb.DuckDBPyConnection,
     name: str,
@@ -299,23 +233,21 @@ def _refresh(
     source: Source,
     changed: Collection[Partition] | None,
 ) -> None:
-    """Replace a table's changed partitions, or all of it where the file has no such table of that shape."""
+    """Replace a table's changed partitions, or all of it."""
     uris = list(source.file_uris() if isinstance(source, DeltaTable) else source)
     table = table_name(contract)
     keys = [key for key in PARTITIONED if key in columns(contract)]
     matching = " and ".join(f"changed.{key} = {table}.{key}" for key in keys)
-    if changed is None or not _has_shape(connection, name, contract):
-        _create(connection, name, contract)
-        where = ""
-    else:
+    where = ""
+    if changed is not None:
         where = f" where exists (from changed where {matching})"
         connection.execute(f"delete from {name}{where}")  # noqa: S608 - names of our own
         uris = [uri for uri in uris if _may_hold(uri, keys, changed)]
     if uris:
         read = "read_parquet(?, hive_partitioning = true, union_by_name = true, hive_types_autocast = false)"
         # files of another release may have columns that the contract no longer has
-        known = f"columns(lambda each: each in ({', '.join(map(_text, columns(contract)))}))"
-        _insert(connection, name, contract, f"select {known} from {read} as {table}{where}", uris)  # noqa: S608
+        known = f"columns(lambda each: each in ({', '.join(map(text, columns(contract)))}))"
+        _insert(connection, name, f"select {known} from {read} as {table}{where}", uris)  # noqa: S608
 
 
 def _may_hold(uri: str, keys: Sequence[str], changed: Collection[Partition]) -> bool:
@@ -332,13 +264,7 @@ def _path(uri: str) -> str:
     return re.sub(r"([*?\[])", r"[\1]", unquote(uri))
 
 
-def _insert(
-    connection: duckdb.DuckDBPyConnection,
-    name: str,
-    contract: type[Contract],
-    query: str,
-    uris: Sequence[str] | None = None,
-) -> None:
+def _insert(connection: duckdb.DuckDBPyConnection, name: str, query: str, uris: Sequence[str] | None = None) -> None:
     """Fill a table from a query by column names; columns the query lacks stay null, others are an error."""
     connection.execute(f"insert into {name} by name {query}", [[_path(uri) for uri in uris]] if uris else None)
 
