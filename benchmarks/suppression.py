@@ -60,9 +60,11 @@ def main() -> None:
     parser.add_argument("--statistic", choices=list(STATISTICS), default="need")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results"))
     arguments = parser.parse_args()
+    result: dict[str, Any]
     if arguments.peer:
-        name, result = "peer", {"tables": [compared(seed) for seed in range(TABLES)]}
-        for each in result["tables"]:
+        tables = [compared(seed) for seed in range(TABLES)]
+        name, result = "peer", {"tables": tables}
+        for each in tables:
             print("{kind}: {ours} hidden in {seconds:.2f} s, peer {theirs} in {peer_seconds:.2f} s".format(**each))
     else:
         name = f"state-{arguments.districts}-{arguments.statistic}"

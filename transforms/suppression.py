@@ -167,7 +167,7 @@ class _State:
         inside = np.isin(self.total, part) & ~self.withheld[self.total]
         small = np.flatnonzero(inside & (rest > 0) & (rest < self.least_rest))
         added = False
-        for row in small:
+        for row in small.tolist():
             cells = self._of_sum(row)
             if self.withheld[self.total[row]] or self.value[self._parts(row)].sum() >= self.least_rest[row]:
                 continue
@@ -287,7 +287,8 @@ class _Scope:
         if not self.is_wanted.any():
             return
         state, cells = self.state, self.cells
-        self.cost = np.bincount(self.column, np.where(state.withheld[cells], 0.0, state.weights[cells]), self.size)
+        cost = np.where(state.withheld[cells], 0.0, state.weights[cells])
+        self.cost = np.bincount(self.column, cost, self.size).astype(float)
         chosen = np.bincount(self.column, ~state.withheld[cells], self.size) == 0
         given = chosen.copy()
         value = np.full(self.size, np.inf)
@@ -357,7 +358,7 @@ class _Scope:
         may[column] = False
         for each in lost:
             if not tables.is_wide()[each]:
-                found = self._path(int(each), 1e-2 * self.cost, may, tables)
+                found = self._path(int(each), self.cost * 1e-2, may, tables)
                 if not len(found):
                     return None
                 changes = np.concatenate([changes, found])
