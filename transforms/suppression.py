@@ -107,6 +107,7 @@ def _protect_in_steps(state: "_State", scopes: Scopes, part: Cells) -> None:
             for cells in scopes.groups(is_near=False):
                 state.prove(cells)
             is_complete = not state.enlarge(part)
+        state.show_again(part)
         if not again or not state.surround(part):
             return
 
@@ -177,6 +178,12 @@ class _State:
             if len(enough):
                 self.withheld[enough[np.argmin(self.weights[enough])]] = added = True
         return added
+
+    def show_again(self, part: Cells) -> None:
+        """Show what is neither small nor could be changed: it protects nobody, unless a small remainder needs it."""
+        for cell in part[self.withheld[part] & ~self.is_safe[part] & ~self.is_primary[part] & self.is_open[part]]:
+            self.withheld[cell] = False
+            self.withheld[cell] = self.is_needed(int(cell))
 
     def surround(self, part: Cells) -> bool:
         """Withhold the two cheapest cells of every sum of a cell that could not be protected: with more it may be."""
