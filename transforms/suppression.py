@@ -30,7 +30,7 @@ _ROUNDS = 12
 """Pairs of tables tried on many cells at once, before cells are sought one by one."""
 _CUTS = 40
 """Rounds of cuts before the cheapest pattern is given up for a cheap one."""
-_SURROUND = 4
+_SURROUND = 1
 """Times that more is withheld beside what could not be protected."""
 _NUDGE = 1e-3
 """How far a shown cell may move while cuts are sought: of all proofs that one is found that rests on fewest cells."""
