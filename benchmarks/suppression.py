@@ -12,6 +12,7 @@ import resource
 import tempfile
 import time
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -24,20 +25,28 @@ from transforms.suppression import suppress
 
 ROWS, COLUMNS, TABLES = 40, 9, 10
 TABLE = Layout(tables=(Table("table", ("row", "column")),))
-STATE = Layout(
-    tables=(
-        Table("school_grade", ("grade",), "school_id"),
-        Table("school_group", ("group",), "school_id"),
-        Table("district_grade_group", ("grade", "group"), "district_id"),
-    ),
-    places=("district_id", "school_id"),
-    apart=("benchmark_window",),
-    students="students",
-    counts=("in_need",),
+CROSSINGS = (
+    Table("school_grade", ("grade",), "school_id"),
+    Table("school_group", ("group",), "school_id"),
+    Table("district_grade_group", ("grade", "group"), "district_id"),
 )
+PLACES, APART = ("district_id", "school_id"), ("benchmark_window",)
+STATISTICS = {
+    "need": Layout(CROSSINGS, PLACES, APART, "students", ("in_need",)),
+    "tier": Layout(CROSSINGS, PLACES, APART, "students", ("tier_1", "tier_2", "tier_3")),
+    "cycle_outcome": Layout(CROSSINGS, PLACES, APART, "ended", ("adequate", "questionable", "poor", "no_conclusion")),
+    "class_decision": Layout(
+        (Table("district_grade", ("grade",), "district_id"),),
+        PLACES,
+        APART,
+        "classes",
+        ("none", "student", "classroom", "system", "undecided"),
+    ),
+}
+"""The declared set, with one kind of student group of eight values."""
 SHARES = np.array([0.52, 0.33, 0.05, 0.04, 0.03, 0.015, 0.01, 0.005])
 """Of the student groups of the state, one dominant in most schools."""
-GRADES, WINDOWS = 6, 3
+GRADES, WINDOWS, PROCESSES = 6, 3, 2
 PLAIN = Rule(lower=0)
 
 
@@ -48,18 +57,22 @@ def main() -> None:
     parser.add_argument("--districts", type=int, default=180)
     parser.add_argument("--schools", type=int, default=1800)
     parser.add_argument("--windows", type=int, default=WINDOWS)
+    parser.add_argument("--statistic", choices=list(STATISTICS), default="need")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results"))
     arguments = parser.parse_args()
+    result: dict[str, Any]
     if arguments.peer:
-        name, result = "peer", {"tables": [compared(seed) for seed in range(TABLES)]}
-        for each in result["tables"]:
+        tables = [compared(seed) for seed in range(TABLES)]
+        name, result = "peer", {"tables": tables}
+        for each in tables:
             print("{kind}: {ours} hidden in {seconds:.2f} s, peer {theirs} in {peer_seconds:.2f} s".format(**each))
     else:
-        name = f"state-{arguments.districts}"
-        result = state(arguments.districts, arguments.schools, arguments.windows)
+        name = f"state-{arguments.districts}-{arguments.statistic}"
+        result = state(arguments.districts, arguments.schools, arguments.windows, arguments.statistic)
         print(
-            "{cells:,} cells, {primary:,} primary, {secondary_share:.1%} of the others withheld: suppressed in"
-            " {suppress[1]:.0f} s ({suppress[0]:.0f} s of processor), audited in {audit[1]:.0f} s ({audit[0]:.0f} s):"
+            "{statistic}: {cells:,} cells, {primary:,} primary, {secondary_share:.1%} of the others withheld"
+            " ({forced_share:.1%} are the only company of a primary in a whole): suppressed in {suppress:.0f} s and"
+            " audited in {audit:.0f} s of processor, both in {seconds:.0f} s on {processes} processes;"
             " {by_witness:,} by witness, {by_solver:,} by solver, {unprotected:,} unprotected, {findings:,} findings;"
             " {gibibytes:.1f} GiB".format(**result)
         )
@@ -67,19 +80,39 @@ def main() -> None:
     (arguments.out / f"suppression-{name}.json").write_text(json.dumps(result, indent=1) + "\n")
 
 
-def state(districts: int, schools: int, windows: int) -> dict[str, Any]:
-    """One statistic of a simulated state, suppressed and audited."""
-    counts = simulated(districts, schools, windows, seed=0)
-    made = problem([long(aggregated(counts, STATE), STATE)], STATE)
+def state(districts: int, schools: int, windows: int, statistic: str) -> dict[str, Any]:
+    """One statistic of a simulated state, suppressed and audited: windows apart, as they are published."""
+    begun = time.perf_counter()
+    asked = [(districts, schools, window, statistic) for window in range(windows)]
+    with ProcessPoolExecutor(PROCESSES) as pool:
+        found = list(pool.map(one_window, *zip(*asked, strict=True)))
+    of_all = {name: sum(each[name] for each in found) for name in found[0]}
+    others = of_all["cells"] - of_all["primary"]
+    return of_all | {
+        "statistic": statistic,
+        "secondary_share": of_all["secondary"] / others,
+        "forced_share": of_all["forced"] / others,
+        "seconds": time.perf_counter() - begun,
+        "processes": PROCESSES,
+        "gibibytes": min(PROCESSES, windows) * max(each["gibibytes"] for each in found),
+    }
+
+
+def one_window(districts: int, schools: int, window: int, statistic: str) -> dict[str, float]:
+    """Cells, what was withheld, seconds of processor and what the audit found."""
+    layout = STATISTICS[statistic]
+    counts = simulated(districts, schools, window, layout)
+    made = problem([long(aggregated(counts, layout), layout)], layout)
     rule = Rule()
-    suppressed, pattern = timed(lambda: suppress(made, rule))
+    (suppressed, _), pattern = timed(lambda: suppress(made, rule))
     seen = made.published(pattern.withheld, pattern.is_primary)
-    audited, report = timed(lambda: audit(seen, rule, known=made.cells["value"].to_numpy()))
-    others = np.count_nonzero(~pattern.is_primary)
+    (audited, _), report = timed(lambda: audit(seen, rule, known=made.cells["value"].to_numpy()))
+    links = abs(made.relations)[(made.sums["over"] == "statistic").to_numpy()]
     return {
         "cells": len(made.cells),
         "primary": int(pattern.is_primary.sum()),
-        "secondary_share": float((pattern.withheld & ~pattern.is_primary).sum() / others),
+        "secondary": int((pattern.withheld & ~pattern.is_primary).sum()),
+        "forced": int(np.count_nonzero(links @ pattern.is_primary.astype(float) == 1)),
         "unprotected": int(pattern.unprotected.sum()),
         "suppress": suppressed,
         "audit": audited,
@@ -90,40 +123,37 @@ def state(districts: int, schools: int, windows: int) -> dict[str, Any]:
     }
 
 
-def simulated(districts: int, schools: int, windows: int, seed: int) -> pl.DataFrame:
-    """Students and need by window, school, grade and group: few large districts and many of a school or two."""
-    rng = np.random.default_rng(seed)
+def simulated(districts: int, schools: int, window: int, layout: Layout) -> pl.DataFrame:
+    """Students and counts by school, grade and group: few large districts and many of a school or two."""
+    rng = np.random.default_rng(0)
     size = np.maximum(rng.lognormal(0, 1.3, districts), 0.05)
     district = np.repeat(np.arange(districts), 1 + rng.multinomial(schools - districts, size / size.sum()))
     per_grade = np.clip(rng.lognormal(np.log(45), 0.55, schools), 6, 160)
     mixed = rng.dirichlet(SHARES / SHARES.sum() * 6, schools)
     enrolled = rng.poisson(per_grade[:, None, None] * mixed[:, None, :] * np.ones((1, GRADES, 1)))
     rate = np.clip(rng.normal(0.22, 0.1, schools), 0.03, 0.7)
-    found = []
-    for window in range(windows):
-        students = rng.binomial(enrolled, 0.95)
-        in_need = rng.binomial(students, rate[:, None, None])
-        school, grade, group = np.nonzero(students)
-        found.append(
-            pl.DataFrame(
-                {
-                    "district_id": district[school],
-                    "school_id": school,
-                    "grade": grade,
-                    "group": group,
-                    "students": students[school, grade, group],
-                    "in_need": in_need[school, grade, group],
-                }
-            ).select(
-                pl.lit(str(window)).alias("benchmark_window"),
-                pl.format("d{}", pl.col("district_id").cast(pl.String).str.zfill(4)).alias("district_id"),
-                pl.format("s{}", pl.col("school_id").cast(pl.String).str.zfill(5)).alias("school_id"),
-                pl.col("grade", "group").cast(pl.String),
-                "students",
-                "in_need",
-            )
-        )
-    return pl.concat(found)
+    rng = np.random.default_rng(1 + window)
+    students = rng.binomial(enrolled, 0.95)
+    if layout.students == "classes":
+        students = -(-students // 20)
+    school, grade, group = np.nonzero(students)
+    n, share = students[school, grade, group], rate[school]
+    if len(layout.counts) == 1:
+        counted = rng.binomial(n, share)[:, None]
+    else:
+        parts = np.array([1 - share, *(share / (len(layout.counts) - 1),) * (len(layout.counts) - 1)]).T
+        counted = rng.multinomial(n, parts)
+    return pl.DataFrame(
+        {"district_id": district[school], "school_id": school, "grade": grade, "group": group, layout.students: n}
+        | {name: counted[:, at] for at, name in enumerate(layout.counts)}
+    ).select(
+        pl.lit(str(window)).alias("benchmark_window"),
+        pl.format("d{}", pl.col("district_id").cast(pl.String).str.zfill(4)).alias("district_id"),
+        pl.format("s{}", pl.col("school_id").cast(pl.String).str.zfill(5)).alias("school_id"),
+        pl.col("grade", "group").cast(pl.String),
+        layout.students,
+        *layout.counts,
+    )
 
 
 def timed(work: Callable[[], Any]) -> tuple[tuple[float, float], Any]:

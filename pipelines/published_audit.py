@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from schemas.publication import publication
 from transforms.audit import audit, audit_releases, intervals
 from transforms.publication import Layout, Problem, Rule, Table, long, problem
-from transforms.releases import as_told, audited, question
+from transforms.releases import Mode, as_read, as_told, audited, question
 from transforms.state_aggregates import ALL
 from warehouse.releases import ABOUT, INTERNAL, TABLE
 
@@ -152,20 +152,17 @@ def _read(path: Path, told: Description) -> pl.DataFrame:
 
 
 def _ours(paths: Sequence[Path]) -> Looked:
-    """Folders of the register: the public rows as they are, with what each release meant to protect."""
+    """Folders of releases: the public rows as they are, with what each meant to protect where the register has it."""
     for path in paths:
-        if not (path / ABOUT).exists() or not (path / INTERNAL).exists():
+        if not (path / ABOUT).exists() or not (path / f"{TABLE}.parquet").exists():
             raise UnreadableSet(
-                f"{path} is no folder of the register, reports/state/ of a home. Of other files, --describe says what"
-                " their columns are."
+                f"{path} is no folder of a release: it lacks {ABOUT} or {TABLE}.parquet. Of other files, --describe"
+                " says what their columns are."
             )
     told = [json.loads((path / ABOUT).read_text("utf-8")) for path in paths]
-    releases = [
-        as_told(pl.read_parquet(path / INTERNAL), pl.read_parquet(path / f"{TABLE}.parquet"), each["mode"])
-        for path, each in zip(paths, told, strict=True)
-    ]
     policy = told[-1]["policy"]
     rule = Rule(policy["min_n"], policy["min_category"], policy["protect_zero"])
+    releases = [_release(path, about["mode"]) for path, about in zip(paths, told, strict=True)]
     found, cells = [], 0
     for statistic in publication().statistics:
         own = [each.filter(pl.col("statistic") == statistic.name) for each in releases]
@@ -177,3 +174,10 @@ def _ours(paths: Sequence[Path]) -> Looked:
             cells += report.cells
     findings = pl.concat(found, how="diagonal") if found else pl.DataFrame(schema={"rule": pl.String})
     return Looked(findings, cells)
+
+
+def _release(path: Path, mode: Mode) -> pl.DataFrame:
+    rows = pl.read_parquet(path / f"{TABLE}.parquet")
+    if (path / INTERNAL).exists():
+        return as_told(pl.read_parquet(path / INTERNAL), rows, mode)
+    return as_read(rows, mode, {each.name: each.students for each in publication().statistics})

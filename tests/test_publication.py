@@ -255,6 +255,26 @@ def test_the_recoverable_cells_of_a_published_file_are_found(tmp_path: Path):
     assert found.height >= 4 * alone.height
 
 
+@pytest.mark.parametrize("mode", ["counts", "bands"])
+def test_public_files_are_audited_as_a_stranger_reads_them(
+    home: Home, tmp_path: Path, mode: str, monkeypatch: pytest.MonkeyPatch
+):
+    by_grade = publishing.publication().model_copy(update={"groups": {}})
+    monkeypatch.setattr(publishing, "publication", lambda: by_grade)
+    done = publish_state(home, Asked(mode, window="winter", school_year="2026"), tmp_path / "out")
+    looked = audit_files([done.folder], None)
+    assert looked.cells and "small" not in set(looked.findings["rule"])
+    assert "contradiction" not in set(looked.findings["rule"])
+    if mode == "counts":
+        rows = read(done.folder)
+        last = rows.filter(pl.col("geography") == "school", pl.col("count").is_null()).head(1)
+        on = ["district_id", "school_id", "grade", "group_kind", "student_group", "measure"]
+        leak = last.select(on).with_columns(leaked=pl.lit(7))
+        shown = rows.join(leak, on=on, how="left").with_columns(count=pl.coalesce("count", "leaked")).drop("leaked")
+        shown.write_parquet(done.folder / "state_aggregate.parquet")
+        assert set(audit_files([done.folder], None).findings["rule"]) & {"small", "contradiction"}
+
+
 def materialize(home: Home, instance: dg.DagsterInstance) -> dg.ExecuteInProcessResult:
     job = defs.resolve_job_def(PUBLISH_STATE.name)
     return job.execute_in_process(instance=instance, resources={"work": Work(home)}, raise_on_error=False)

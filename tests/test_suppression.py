@@ -108,6 +108,41 @@ def test_the_pattern_does_not_depend_on_the_order_of_rows():
     assert np.array_equal(patterns[0].withheld, patterns[1].withheld)
 
 
+def large(seed, districts):
+    """Finest counts of a state whose cheapest pattern is not sought: districts of two schools."""
+    rng = np.random.default_rng(seed)
+    keys = [
+        (f"d{d}", f"s{d}{s}", grade, group)
+        for d in range(districts)
+        for s in "ab"
+        for grade in "3456"
+        for group in "wxyz"
+    ]
+    mean = 40 * np.tile([0.6, 0.25, 0.1, 0.05], len(keys) // 4) * rng.lognormal(0, 0.4, len(keys))
+    students = rng.poisson(mean)
+    rows = pl.DataFrame(keys, schema=["district_id", "school_id", "grade", "group"], orient="row")
+    return rows.with_columns(students=students, in_need=rng.binomial(students, 0.25)).filter(pl.col("students") > 0)
+
+
+@pytest.mark.parametrize(
+    ("seed", "districts"), [(0, 4), *(pytest.param(seed, 12, marks=pytest.mark.slow) for seed in range(1, 6))]
+)
+def test_a_large_state_is_protected_in_steps_and_the_audit_finds_nothing(seed, districts):
+    rows = long(aggregated(large(seed, districts), STATE), STATE)
+    made = problem([rows], STATE)
+    assert len(made.cells) > 500
+    pattern = suppress(made, Rule())
+    assert not pattern.unprotected.any()
+    assert pattern.withheld[pattern.is_primary].all() and not pattern.withheld.all()
+    known = made.cells["value"].to_numpy()
+    report = audit(made.published(pattern.withheld, pattern.is_primary), Rule(), known)
+    assert report.is_passed and report.cells == pattern.withheld.sum()
+    shuffled = problem([rows.sample(fraction=1, shuffle=True, seed=1)], STATE)
+    assert np.array_equal(suppress(shuffled, Rule()).withheld, pattern.withheld)
+    only = pattern.is_primary & pattern.withheld
+    assert not audit(made.published(only, pattern.is_primary), Rule(), known).is_passed
+
+
 def test_small_numbers_hundred_percents_and_all_of_small_groups_are_primary():
     rows = pl.DataFrame(
         {

@@ -8,26 +8,26 @@ witness after that goes to the integer programme, cell by cell. No message holds
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 from scipy import sparse
-from scipy.sparse import csgraph
 
-from transforms.programmes import Changes, furthest_whole, whole_table
+from transforms.programmes import MergedChanges, furthest_whole, whole_part, whole_table
 from transforms.publication import COMPLEMENT, Layout, Problem, Rule, problem
+from transforms.scopes import Scopes, components
 
 Whole = NDArray[np.int64]
 Flags = NDArray[np.bool_]
 
-_TOGETHER = 2000
-"""Cells of one linear programme while witnesses are sought."""
-_DISTRICTS = (1, 8)
-"""Districts searched together, in steps."""
+_TOGETHER = 300
+"""Cells, at least, of one linear programme over cells that sums do not link to others."""
 _ROUNDS = 12
-"""Pairs of tables tried on the same cells before the integer programme."""
-_FRACTION = 1e-6
+"""Pairs of tables tried on many cells at once, before cells are sought one by one."""
+_MOST = 4000
+"""Cells up to which all that sums link is looked at in one linear programme, where parts of it did not do."""
 
 
 @dataclass(frozen=True)
@@ -64,13 +64,13 @@ def audit(published: Problem, rule: Rule, known: Whole | None = None) -> AuditRe
     if not attack.begin(known):
         return AuditReport(_named(published, attack.contradicted, "contradiction"), attack.count, 0, 0)
     attack.seek()
-    by_witness = int(np.count_nonzero(attack.is_wide() & attack.unknown))
+    by_witness = int(np.count_nonzero(attack.is_wide & attack.unknown))
     attack.settle()
     findings = [
         _named(published, _small(published, rule), "small"),
         _named(published, _remainders(published, rule), "remainder"),
         _named(published, _differences(published, rule, attack), "difference"),
-        _named(published, ~attack.is_wide(), "narrow"),
+        _named(published, ~attack.is_wide, "narrow"),
     ]
     return AuditReport(pl.concat(findings), attack.count, by_witness, attack.count - by_witness)
 
@@ -143,18 +143,22 @@ class _Attack:
 
     def __init__(self, published: Problem, rule: Rule) -> None:
         cells = published.cells
-        self.relations = published.relations
+        self.published, self.relations = published, published.relations
+        self.columns = published.relations.tocsc()
         self.unknown = ~cells["shown"].to_numpy()
         self.count = int(np.count_nonzero(self.unknown))
-        self.block = cells["block"].to_numpy()
         self.shown = np.where(self.unknown, 0, cells["value"].fill_null(0).to_numpy())
         least = cells.select(pl.col("low").fill_null(pl.Series(rule.least(cells["kind"])))).to_series().to_numpy()
         most = cells["high"].fill_null(published.ceiling).to_numpy()
         self.least, self.most = np.where(self.unknown, least, self.shown), np.where(self.unknown, most, self.shown)
         self.need = np.where(self.unknown, _needed(cells, rule), 0)
-        links = abs(self.relations) @ sparse.diags_array(self.unknown.astype(float))
-        self.label = csgraph.connected_components(links.T @ links, directed=False)[1]
+        self.parts = components(published, self.unknown)
+        self.part = np.full(len(cells), -1)
+        for number, each in enumerate(self.parts):
+            self.part[each] = number
         self.late, self.early = _changed(published)
+        self.is_changed = np.zeros(len(cells), bool)
+        self.is_changed[self.late] = self.is_changed[self.early] = True
         self.contradicted = np.zeros(len(cells), bool)
 
     def begin(self, known: Whole | None) -> bool:
@@ -164,33 +168,42 @@ class _Attack:
             self.base = self.shown.copy()
             rest = -(self.relations @ self.shown).astype(float)
             for cells in self._chunks():
-                rows = self._rows(cells)
+                relations, rows = self._sums_of(cells)
                 low, high = self.least[cells].astype(float), self.most[cells].astype(float)
-                found = whole_table(self.relations[rows][:, cells], rest[rows], low, high)
+                found = whole_table(relations, rest[rows], low, high)
                 self.contradicted[cells] = found is None
                 self.base[cells] = 0 if found is None else found
         self.low, self.high = self.base.copy(), self.base.copy()
+        self.is_wide = self.need <= 0
         self.near = self.far = self.base[self.late] - self.base[self.early]
         if not self.contradicted.any() and not self._is_table(self.base):
             self.contradicted = np.ones(len(self.unknown), bool)
         return not self.contradicted.any()
 
     def seek(self) -> None:
-        """Look for witnesses inside each district, then inside groups of districts, then everywhere."""
-        for size in _DISTRICTS:
-            place = np.where(self.unknown & (self.block >= 0), self.block // size, -1)
-            order = np.argsort(place, kind="stable")
-            if place.max(initial=-1) > 0:
-                for cells in np.split(order, np.flatnonzero(np.diff(place[order])) + 1)[1:]:
-                    self._seek(np.sort(cells))
-        for cells in self._chunks():
+        """Look for witnesses where they are soonest found: small tables, pairs and groups of districts, then all."""
+        small = [part for part in self.parts if len(part) <= _TOGETHER]
+        for part in self.parts:
+            if len(part) > _TOGETHER:
+                scopes = Scopes(self.published, part, self.unknown, self.is_wide)
+                for cells in chain(
+                    scopes.tables(self.unknown),
+                    scopes.districts(),
+                    scopes.pairs(is_inner=True, with_alike=True),
+                    scopes.pairs(is_inner=False, with_alike=True),
+                    scopes.groups(is_near=True),
+                    scopes.groups(is_near=False),
+                    [part] if len(part) <= _MOST else [],
+                ):
+                    self._seek(cells[self.unknown[cells]])
+        for cells in _together(small):
             self._seek(cells)
 
     def settle(self) -> None:
-        """Solve for every cell that has no witness yet."""
-        for cell in np.flatnonzero(~self.is_wide()):
-            if not self.is_wide()[cell]:
-                self.solve(int(cell))
+        """Solve for every cell that has no witness yet, no further than it needs."""
+        for cell in np.flatnonzero(~self.is_wide):
+            if not self.is_wide[cell]:
+                self._solve(np.array([cell]), np.array([1.0]), float(self.need[cell]))
         for at in np.flatnonzero(self.near == self.far):
             self._solve(np.array([self.late[at], self.early[at]]), np.array([1.0, -1.0]))
 
@@ -198,43 +211,53 @@ class _Attack:
         """Find the tables with the least and the greatest whole number of one cell."""
         self._solve(np.array([cell]), np.array([1.0]))
 
-    def is_wide(self) -> Flags:
-        """Cells with a witness, and those that need none."""
-        return self.high - self.low >= self.need
-
-    def _solve(self, wanted: Whole, signs: NDArray[np.float64]) -> None:
-        cells = np.flatnonzero(np.isin(self.label, self.label[wanted[self.unknown[wanted]]]) & self.unknown)
+    def _solve(self, wanted: Whole, signs: NDArray[np.float64], most: float = np.inf) -> None:
+        parts = np.unique(self.part[wanted[self.unknown[wanted]]])
+        if not len(parts):
+            return
+        cells = np.sort(np.concatenate([self.parts[part] for part in parts]))
         direction = np.zeros(len(self.unknown))
         direction[wanted] = signs
-        relations = self.relations[self._rows(cells)][:, cells]
+        relations, _ = self._sums_of(cells)
+        low, high = self._bounds(cells)
+        # A programme whose answer is bounded ends as soon as it gets there.
+        is_wanted = np.isin(cells, wanted)
+        low, high = np.where(is_wanted, np.maximum(low, -most), low), np.where(is_wanted, np.minimum(high, most), high)
         for sign in (1.0, -1.0):
-            change = furthest_whole(relations, *self._bounds(cells), sign * direction[cells])
+            change = furthest_whole(relations, low, high, sign * direction[cells])
             if change is not None:
                 self._keep(cells, relations, change)
+            if most < np.inf and self.is_wide[wanted].all():
+                return
 
     def _seek(self, cells: Whole) -> None:
-        left = ~self.is_wide()[cells]
+        left = ~self.is_wide[cells]
         if not left.any():
             return
-        relations = self.relations[self._rows(cells)][:, cells]
-        changes = Changes(relations)
-        changes.bound(*self._bounds(cells))
+        relations, _ = self._sums_of(cells)
+        changes = MergedChanges(self.published.own[:, cells].tocsr())
         random = np.random.default_rng(0)
+        low, high = self._bounds(cells)
+        need = self.need[cells].astype(float)
+        # No further than a cell needs: what one does not take another can.
+        near, far = np.maximum(low, -need), np.minimum(high, need)
         for _ in range(_ROUNDS):
+            changes.bound(np.where(left, near, low), np.where(left, far, high))
             direction = np.where(random.random(len(cells)) < 0.5, 1.0, -1.0) * left
             for sign in (1.0, -1.0):
-                self._keep(cells, relations, changes.furthest(sign * direction)[0])
-            still = ~self.is_wide()[cells]
-            is_slow = 20 * np.count_nonzero(still) > 19 * np.count_nonzero(left)
+                self._keep(cells, relations, changes.furthest(sign * direction))
+            still = ~self.is_wide[cells]
+            is_slow = 4 * np.count_nonzero(still) > 3 * np.count_nonzero(left)
             left = still
-            if is_slow:
+            if is_slow or not left.any():
                 break
-        for at in np.flatnonzero(left):
-            if not self.is_wide()[cells[at]]:
+        for at in np.flatnonzero(left & (self.high[cells] > self.low[cells])):
+            left = ~self.is_wide[cells]
+            for sign in (1.0, -1.0) if left[at] else ():
+                changes.bound(np.where(left, near, low), np.where(left, far, high))
                 direction = 1e-3 * np.where(random.random(len(cells)) < 0.5, 1.0, -1.0) * left
-                direction[at] = 1.0
-                for sign in (1.0, -1.0):
-                    self._keep(cells, relations, changes.furthest(sign * direction)[0])
+                direction[at] = sign
+                self._keep(cells, relations, changes.furthest(direction))
 
     def _bounds(self, cells: Whole) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         low, high = self.least[cells] - self.base[cells], self.most[cells] - self.base[cells]
@@ -242,17 +265,18 @@ class _Attack:
 
     def _keep(self, cells: Whole, relations: sparse.csr_array, change: NDArray[np.float64]) -> None:
         """Believe a table if it is one: whole numbers, within bounds, and no sum these cells stand in changes."""
-        whole = np.rint(change).astype(np.int64)
+        whole = whole_part(relations, change).astype(np.int64)
         table = self.base[cells] + whole
-        is_whole = np.abs(whole - change).max(initial=0) < _FRACTION
         is_within = np.all((table >= self.least[cells]) & (table <= self.most[cells]))
-        if is_whole and is_within and not (relations @ whole).any():
+        if is_within and not (relations @ whole).any():
             self.low[cells] = np.minimum(self.low[cells], table)
             self.high[cells] = np.maximum(self.high[cells], table)
-            every = self.base.copy()
-            every[cells] = table
-            apart = every[self.late] - every[self.early]
-            self.near, self.far = np.minimum(self.near, apart), np.maximum(self.far, apart)
+            self.is_wide[cells] = self.high[cells] - self.low[cells] >= self.need[cells]
+            if self.is_changed[cells].any():
+                every = self.base.copy()
+                every[cells] = table
+                apart = every[self.late] - every[self.early]
+                self.near, self.far = np.minimum(self.near, apart), np.maximum(self.far, apart)
 
     def _is_table(self, table: Whole) -> bool:
         is_within = np.all((table >= self.least) & (table <= self.most))
@@ -260,16 +284,22 @@ class _Attack:
 
     def _chunks(self) -> Iterator[Whole]:
         """Withheld cells with all others that sums link them to, small ones in one programme."""
-        unknown = np.flatnonzero(self.unknown)
-        order = unknown[np.argsort(self.label[unknown], kind="stable")]
-        ends = np.append(np.flatnonzero(np.diff(self.label[order])) + 1, len(order))
-        full = ends[np.flatnonzero(np.diff(ends // _TOGETHER, append=-1))]
-        yield from (each for each in np.split(order, full) if len(each))
+        yield from (part for part in self.parts if len(part) > _TOGETHER)
+        yield from _together([part for part in self.parts if len(part) <= _TOGETHER])
 
-    def _rows(self, cells: Whole) -> Whole:
-        inside = np.zeros(self.relations.shape[1])
-        inside[cells] = 1
-        return np.flatnonzero(abs(self.relations) @ inside > 0)
+    def _sums_of(self, cells: Whole) -> tuple[sparse.csr_array, Whole]:
+        """Every sum that one of these cells stands in, and which they are."""
+        relations = self.columns[:, cells].tocsr()
+        rows = np.flatnonzero(np.diff(relations.indptr))
+        return relations[rows], rows
+
+
+def _together(parts: Sequence[Whole]) -> Iterator[Whole]:
+    """Small parts in few arrays."""
+    if parts:
+        ends = np.cumsum([len(part) for part in parts])
+        for chunk in np.split(np.arange(len(parts)), np.flatnonzero(np.diff(ends // _TOGETHER)) + 1):
+            yield np.sort(np.concatenate([parts[at] for at in chunk]))
 
 
 def _changed(published: Problem) -> tuple[Whole, Whole]:

@@ -6,12 +6,57 @@ import highspy
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
+from scipy.sparse import csgraph
 
 Floats = NDArray[np.float64]
 
-_NODES = 20
-
+_NODES = 500
+_FRACTION = 1e-6
 _DUAL_SIMPLEX, _PRIMAL_SIMPLEX = 1, 4
+
+
+def movable_columns(relations: sparse.csr_array) -> NDArray[np.bool_]:
+    """Columns that stand alone in no sum, when those that do are left out."""
+    links, movable = abs(relations), np.ones(relations.shape[1], bool)
+    while True:
+        stuck = movable & (links.T @ (links @ movable.astype(float) == 1).astype(float) > 0)
+        if not stuck.any():
+            return movable
+        movable &= ~stuck
+
+
+def merged_columns(relations: sparse.csr_array) -> sparse.csr_array:
+    """Columns that can only change as one: a row per column of the sums, 1 or -1 at the column that stands for it."""
+    size = relations.shape[1]
+    merged = sparse.eye_array(size, format="csr")
+    while True:
+        relations.sum_duplicates()
+        relations.eliminate_zeros()
+        pairs = np.flatnonzero(np.diff(relations.indptr) == 2)
+        first, second = relations.indptr[pairs], relations.indptr[pairs] + 1
+        low, high = relations.indices[first], relations.indices[second]
+        sign = np.where(relations.data[first] == relations.data[second], -1.0, 1.0)
+        is_plain = (np.abs(relations.data[first]) == np.abs(relations.data[second])) & (low != high)
+        if not is_plain.any():
+            return merged
+        low, high = np.minimum(low, high)[is_plain], np.maximum(low, high)[is_plain]
+        parent, factor = np.arange(size), np.ones(size)
+        parent[high], factor[high] = low, sign[is_plain]
+        while (parent[parent] != parent).any():
+            parent, factor = parent[parent], factor * factor[parent]
+        step = sparse.csr_array((factor, (np.arange(size), parent)), shape=(size, size))
+        merged, relations = (merged @ step).tocsr(), (relations @ step).tocsr()
+
+
+def whole_part(relations: sparse.csr_array, change: Floats) -> Floats:
+    """A change in whole numbers: what sums link to a fraction in it stands still."""
+    whole = np.rint(change)
+    is_odd = np.abs(whole - change) >= _FRACTION
+    if is_odd.any():
+        links = abs(relations) @ sparse.diags_array((np.abs(change) > _FRACTION).astype(float))
+        label = csgraph.connected_components(links.T @ links, directed=False)[1]
+        whole[np.isin(label, label[is_odd])] = 0.0
+    return whole
 
 
 class Changes:
@@ -27,31 +72,71 @@ class Changes:
         self._solver = _solver()
         self._solver.setOptionValue("presolve", "off")
         self._solver.passModel(_model(self.relations))
+        self._is_feasible = False
         self._patience = 1000 + 5 * self.cells
 
     def bound(self, low: Floats, high: Floats) -> None:
         """Let every cell change by as much."""
         self._solver.changeColsBounds(self.cells, self._every, low, high)
+        self._is_feasible = False
 
-    def furthest(self, direction: Floats) -> tuple[Floats, Floats]:
-        """A change that goes as far as it can, and the reduced cost of every cell: what proves that none goes further.
-
-        For any change within any bounds, `direction @ change` is `reduced @ change`.
-        """
+    def furthest(self, direction: Floats) -> Floats:
+        """A change that goes as far as it can."""
         self._solver.changeColsCost(self.cells, self._every, direction)
-        self._solver.setOptionValue("simplex_strategy", _PRIMAL_SIMPLEX)
+        # The last answer still obeys the bounds if they are the same; then only the objective is another.
+        self._solver.setOptionValue("simplex_strategy", _PRIMAL_SIMPLEX if self._is_feasible else _DUAL_SIMPLEX)
         self._solver.setOptionValue("simplex_iteration_limit", self._patience)
         self._solver.run()
         if self._solver.getModelStatus() != highspy.HighsModelStatus.kOptimal:
-            # The primal simplex can run in circles; the dual one, from scratch, then does not.
+            # The simplex can run in circles; the dual one, from scratch, then does not.
             self._solver.clearSolver()
             self._solver.setOptionValue("simplex_strategy", _DUAL_SIMPLEX)
             self._solver.setOptionValue("simplex_iteration_limit", highspy.kHighsIInf)
             self._solver.run()
-        found = self._solver.getSolution()
-        reduced = direction - self.relations.T @ np.array(found.row_dual)
+        self._is_feasible = True
+        return np.array(self._solver.getSolution().col_value)
+
+    def proven(self, direction: Floats) -> tuple[Floats, Floats]:
+        """The same, and the reduced cost of every cell: what proves that no change goes further.
+
+        For any change within any bounds, `direction @ change` is `reduced @ change`.
+        """
+        change = self.furthest(direction)
+        reduced = direction - self.relations.T @ np.array(self._solver.getSolution().row_dual)
         reduced[np.abs(reduced) < 1e-9] = 0.0
-        return np.array(found.col_value), reduced
+        return change, reduced
+
+
+class MergedChanges:
+    """The same, with columns that can only change as one in one column, and without those that cannot change."""
+
+    def __init__(self, relations: sparse.csr_array) -> None:
+        movable = movable_columns(relations)
+        inside = relations[:, movable]
+        merged = merged_columns(inside[np.flatnonzero(np.diff(inside.indptr))])
+        kept = np.flatnonzero(np.diff(merged.tocsc().indptr))
+        self._as_one = merged[:, kept]
+        left = (inside @ self._as_one).tocsr()
+        left.eliminate_zeros()
+        entries = self._as_one.tocoo()
+        self._row, self._column, self._is_alike = entries.row, entries.col, entries.data > 0
+        self._movable, self._size = movable, len(kept)
+        self._changes = Changes(left[np.flatnonzero(np.diff(left.indptr))])
+
+    def bound(self, low: Floats, high: Floats) -> None:
+        """Let every cell change by as much."""
+        low, high = low[self._movable][self._row], high[self._movable][self._row]
+        least, most = np.full(self._size, -np.inf), np.full(self._size, np.inf)
+        np.maximum.at(least, self._column, np.where(self._is_alike, low, -high))
+        np.minimum.at(most, self._column, np.where(self._is_alike, high, -low))
+        self._changes.bound(least, most)
+
+    def furthest(self, direction: Floats) -> Floats:
+        """A change that goes as far as it can."""
+        change = np.zeros(len(direction))
+        if self._size:
+            change[self._movable] = self._as_one @ self._changes.furthest(self._as_one.T @ direction[self._movable])
+        return change
 
 
 def furthest_whole(relations: sparse.csr_array, low: Floats, high: Floats, direction: Floats) -> Floats | None:
@@ -84,11 +169,10 @@ def whole_table(relations: sparse.csr_array, sums: Floats, low: Floats, high: Fl
 class Cover:
     """The cheapest choice of cells that obeys every cut added so far; of equal ones that of the lowest numbers."""
 
-    def __init__(self, weights: Floats, is_chosen: NDArray[np.bool_], is_open: NDArray[np.bool_], gap: float) -> None:
+    def __init__(self, weights: Floats, is_chosen: NDArray[np.bool_], is_open: NDArray[np.bool_]) -> None:
         self._solver = _solver()
-        self._solver.setOptionValue("mip_rel_gap", gap)
-        if gap:
-            self._solver.setOptionValue("mip_max_nodes", _NODES)
+        self._solver.setOptionValue("mip_rel_gap", 0.0)
+        self._solver.setOptionValue("mip_max_nodes", _NODES)
         cells = len(weights)
         model = _model(sparse.csc_array((0, cells)), is_chosen.astype(float), (is_chosen | is_open).astype(float))
         model.sense_ = highspy.ObjSense.kMinimize

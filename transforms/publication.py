@@ -5,6 +5,7 @@ Shared by `transforms.suppression`, which chooses what is withheld, and `transfo
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import combinations
 from typing import NamedTuple
 
@@ -105,6 +106,11 @@ class Problem:
         last = self.rows.filter(pl.col("release") == pl.col("release").max())
         shown = pl.Series("shown", ~withheld[last["cell"].to_numpy()])
         return last.with_columns(shown).select(*self.layout.keys, "statistic", "kind", "value", "shown", "low", "high")
+
+    @cached_property
+    def own(self) -> sparse.csc_array:
+        """The sums that do not follow from others, by columns."""
+        return self.relations[~self.sums["is_implied"].to_numpy()].tocsc()
 
     @property
     def ceiling(self) -> int:
@@ -225,7 +231,10 @@ def _cells(rows: pl.DataFrame, layout: Layout) -> pl.DataFrame:
     )
     level = pl.sum_horizontal(pl.lit(0), *(pl.col(name).is_not_null() for name in layout.places))
     block = pl.col(layout.places[0]).rank("dense") if layout.places else pl.lit(None)
-    return merged.sort("cell").with_columns(level=level.cast(pl.Int32), block=(block.cast(pl.Int32) - 1).fill_null(-1))
+    place = pl.struct(layout.places).rank("dense") if layout.places else pl.lit(0)
+    return merged.sort("cell").with_columns(
+        level=level.cast(pl.Int32), block=(block.cast(pl.Int32) - 1).fill_null(-1), place=place.cast(pl.Int32)
+    )
 
 
 def _parts(rows: pl.DataFrame, layout: Layout) -> pl.DataFrame:

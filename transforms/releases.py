@@ -3,7 +3,7 @@
 A release is rows of ``ReleasedCell``; what is public is made of them by `public_rows`, and read back by the audit.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -118,6 +118,38 @@ def as_told(cells: pl.DataFrame, rows: pl.DataFrame, mode: Mode) -> pl.DataFrame
         .join(wholes, on=KEYS, how="left", maintain_order="left")
         .with_columns(is_shown=is_shown.otherwise(pl.col("whole") & pl.col("every")))
         .select(cells.columns)
+    )
+
+
+def as_read(rows: pl.DataFrame, mode: Mode, wholes: Mapping[str, str]) -> pl.DataFrame:
+    """The release as a stranger reads its public rows: no number that is not there, and none known to be primary.
+
+    Args:
+        rows: ``StateAggregate`` rows, or ``StateAggregateCounts``.
+        mode: Which of the two.
+        wholes: Name of the whole, by statistic.
+    """
+    if mode == "bands":
+        rows = rows.with_columns(students=pl.lit(None, pl.Int64), count=pl.lit(None, pl.Int64))
+    else:
+        rows = rows.with_columns(students_range=pl.lit(None, pl.String), share_band=pl.lit(None, pl.String))
+    counts = rows.with_columns(kind=pl.lit(COUNT), value="count")
+    every = rows.unique(KEYS, keep="first", maintain_order=True)
+    whole = every.with_columns(
+        kind=pl.lit(STUDENTS), value="students", category=pl.col("statistic").replace_strict(wholes)
+    )
+    is_alone = pl.len().over(KEYS) == 1
+    rest = rows.filter(is_alone).with_columns(
+        kind=pl.lit(COMPLEMENT),
+        value=pl.col("students") - pl.col("count"),
+        category=pl.format("not {}", "category"),
+    )
+    names = [name for name in columns(ReleasedCell) if name not in ("mode", "is_shown", "is_primary", "reason")]
+    return pl.concat([each.select(names) for each in (counts, whole, rest)]).with_columns(
+        mode=pl.lit(mode),
+        is_shown=pl.col("value").is_not_null(),
+        is_primary=pl.lit(None, pl.Boolean),
+        reason=pl.lit(None, pl.String),
     )
 
 
@@ -248,8 +280,11 @@ def _is_n_known(releases: Sequence[pl.DataFrame]) -> bool:
 
 
 def _audit(made: Problem, rule: Rule) -> AuditReport:
-    shown, primary = (made.cells[name].fill_null(False).to_numpy() for name in ("shown", "is_primary"))
-    return audit(made.published(~shown, primary), rule, made.cells["value"].to_numpy())
+    shown, primary = made.cells["shown"].fill_null(False).to_numpy(), made.cells["is_primary"]
+    # A stranger knows neither what is primary nor any true table.
+    is_own = not primary.is_null().all()
+    known = made.cells["value"].to_numpy() if is_own else None
+    return audit(made.published(~shown, primary.fill_null(False).to_numpy() if is_own else None), rule, known)
 
 
 def _seen(cells: pl.DataFrame, asked: Question, is_n_known: bool) -> pl.DataFrame:
@@ -261,6 +296,8 @@ def _seen(cells: pl.DataFrame, asked: Question, is_n_known: bool) -> pl.DataFram
     rows = _keyed(cells, asked).with_columns(shown="is_shown")
     if (cells["mode"] == "counts").all():
         return rows.with_columns(low=pl.lit(None, pl.Int64), high=pl.lit(None, pl.Int64))
+    if rows["value"].is_null().all():
+        return _bounded(rows)
     keys, n, kind = asked.layout.keys, pl.col("n"), pl.col("kind")
     rows = rows.join(_wholes(rows, keys), on=keys, nulls_equal=True, maintain_order="left")
     ends, said = band_counts(rows["share_band"], rows["n"]), range_ends(rows["students_range"])
@@ -281,6 +318,20 @@ def _seen(cells: pl.DataFrame, asked: Question, is_n_known: bool) -> pl.DataFram
         low=pl.when(kind == STUDENTS).then(low).otherwise(low.fill_null(0)),
         high=high,
         is_primary=pl.col("is_primary") & is_held,
+    )
+
+
+def _bounded(rows: pl.DataFrame) -> pl.DataFrame:
+    """Bounds of counts of which only a band is known, and of their whole only a range."""
+    said = range_ends(rows["students_range"])
+    few, many = (band_counts(rows["share_band"], said[end].fill_null(0)) for end in ("low", "high"))
+    kind, is_said = pl.col("kind"), pl.col("share_band").is_not_null()
+    least = pl.when(kind == COMPLEMENT).then(said["low"] - few["high"]).otherwise(few["low"])
+    most = pl.when(kind == COMPLEMENT).then(said["high"] - many["low"]).otherwise(many["high"])
+    is_ended = is_said & said["high"].is_not_null()
+    return rows.with_columns(
+        low=pl.when(kind == STUDENTS).then(said["low"]).when(is_said).then(least).fill_null(0),
+        high=pl.when(kind == STUDENTS).then(said["high"]).when(is_ended).then(most),
     )
 
 

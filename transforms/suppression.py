@@ -4,17 +4,17 @@ The model is METHOD 4.4's, solved for all primaries at once by cuts (Fischetti a
 cells, let an attacker with a linear programme narrow every primary, and forbid what let him; until he cannot.
 """
 
-from collections.abc import Iterator
+from itertools import chain
 from typing import NamedTuple
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 from scipy import sparse
-from scipy.sparse import csgraph
 
-from transforms.programmes import Changes, Cover, furthest_whole
+from transforms.programmes import Changes, Cover, furthest_whole, merged_columns, movable_columns, whole_part
 from transforms.publication import COMPLEMENT, STUDENTS, Problem, Rule
+from transforms.scopes import Scopes, components
 
 Floats = NDArray[np.float64]
 Flags = NDArray[np.bool_]
@@ -22,16 +22,16 @@ Cells = NDArray[np.int64]
 
 DEAR = 20.0
 """A total costs as many times its weight (METHOD 4.4)."""
-_GROUP = (1, 2, 4, 8, 16)
-"""Districts that are protected among themselves, in steps; what is left is protected in the whole."""
 _EXACT = 500
 """Cells that sums link to one another, up to which the cheapest pattern of all is sought."""
-_GAP = 0.02
-"""How much dearer than the cheapest the company of cells may be in larger ones."""
-_ROUNDS = 8
-"""Programmes that move many cells at once, before single cells are moved."""
-_REFRESH = 8
-"""Single cells after which what else they protected is looked up."""
+_LOST = 12
+"""Cells for which another proof is sought before a cell is released again."""
+_ROUNDS = 12
+"""Pairs of tables tried on many cells at once, before cells are sought one by one."""
+_CUTS = 40
+"""Rounds of cuts before the cheapest pattern is given up for a cheap one."""
+_SURROUND = 1
+"""Times that more is withheld beside what could not be protected."""
 _NUDGE = 1e-3
 """How far a shown cell may move while cuts are sought: of all proofs that one is found that rests on fewest cells."""
 _SLACK = 1e-6
@@ -60,14 +60,9 @@ def suppress(problem: Problem, rule: Rule, weights: Floats | None = None) -> Pat
     """
     is_primary = primaries(problem, rule)
     state = _State(problem, rule, is_primary, standard_weights(problem.cells) if weights is None else weights)
-    for part in _components(problem):
-        state.is_large, is_complete = len(part) > _EXACT, False
-        state.size = int(np.count_nonzero(state.is_open[part] | state.withheld[part]))
-        while not is_complete:
-            for blocks in _steps(problem.cells["block"].to_numpy()[part]):
-                for cells in blocks:
-                    state.protect(part[cells])
-            is_complete = not state.enlarge(part)
+    for part in components(problem, np.ones(len(is_primary), bool)):
+        if len(part) > _EXACT or not state.protect_exactly(part):
+            _protect_in_steps(state, Scopes(problem, part, state.withheld, state.is_safe), part)
     return Pattern(state.withheld, is_primary, (state.withheld | is_primary) & ~(state.withheld & state.is_safe))
 
 
@@ -90,30 +85,41 @@ def standard_weights(cells: pl.DataFrame) -> Floats:
     return np.where(cells["is_total"].to_numpy(), DEAR, 1.0) * weights
 
 
-def _components(problem: Problem) -> Iterator[Cells]:
-    """Cells that no sum links to others."""
-    links = abs(problem.relations)
-    number, label = csgraph.connected_components(links.T @ links, directed=False)
-    order = np.argsort(label, kind="stable")
-    yield from np.split(order, np.cumsum(np.bincount(label, minlength=number))[:-1])
+def _protect_in_steps(state: "_State", scopes: Scopes, part: Cells) -> None:
+    """Protect first what the smallest tables can protect, their totals standing still; then more and more at once.
 
-
-def _steps(block: NDArray[np.int32]) -> Iterator[list[Cells]]:
-    """Cells of each district, of each group of districts, and all of them."""
-    for size in _GROUP:
-        groups = np.unique(block[block >= 0]) // size
-        if len(np.unique(groups)) > 1:
-            yield [np.flatnonzero((block >= 0) & (block // size == group)) for group in np.unique(groups)]
-    yield [np.arange(len(block))]
+    What is wide for who knows all the rest is wide. So nothing of an earlier step has to be looked at again.
+    """
+    state.enlarge(part)
+    for again in range(_SURROUND, -1, -1):
+        is_complete = False
+        while not is_complete:
+            for cells in chain(scopes.tables(state.is_open | state.withheld), scopes.districts()):
+                state.protect(cells)
+            for cells in scopes.pairs(is_inner=True, with_alike=True):
+                state.prove(cells)
+            for cells in chain(
+                scopes.pairs(is_inner=True, with_alike=False),
+                scopes.pairs(is_inner=False, with_alike=True),
+                scopes.groups(is_near=True),
+            ):
+                state.protect(cells)
+            for cells in scopes.groups(is_near=False):
+                state.prove(cells)
+            is_complete = not state.enlarge(part)
+        state.show_again(part)
+        if not again or not state.surround(part):
+            return
 
 
 class _State:
-    """The pattern so far. Safe primaries stay so: to withhold more only widens what an attacker can prove."""
+    """The pattern so far. Safe cells stay so: to withhold more only widens what an attacker can prove."""
 
     def __init__(self, problem: Problem, rule: Rule, is_primary: Flags, weights: Floats) -> None:
         cells = problem.cells
         self.relations = problem.relations
-        self.is_own = ~problem.sums["is_implied"].to_numpy()
+        self.of_cell = problem.relations.tocsc()
+        self.own = problem.own
         self.is_link = (problem.sums["over"] == "statistic").to_numpy()
         self.least_category = rule.min_category
         self.total = problem.sums["total"].to_numpy()
@@ -121,38 +127,249 @@ class _State:
         self.weights = weights
         self.is_primary = is_primary
         self.threshold = rule.thresholds(cells["kind"]).astype(float)
+        self.least_rest = np.where(self.is_link, self.least_category, self.threshold[self.total])
         self.need = np.where(is_primary, self.threshold - 1, 1.0)
         self.down = np.minimum(rule.least(cells["kind"]) - self.value, 0.0)
         self.up = problem.ceiling - self.value
         shown = cells["shown"]
         self.is_open = shown.is_null().to_numpy() & (self.value >= rule.least(cells["kind"]))
         self.is_safe = np.zeros(len(cells), bool)
-        self.is_large, self.size = False, 0
         self.withheld = (is_primary & ~shown.fill_null(False).to_numpy()) | (~shown.fill_null(True)).to_numpy()
+        self.is_whole = (cells["kind"] == STUDENTS).to_numpy()
+
+    def protect_exactly(self, part: Cells) -> bool:
+        """Withhold the cheapest cells of all that protect what can be protected; false if they are hard to find."""
+        is_complete = False
+        while not is_complete:
+            cells = part[self.is_open[part] | self.withheld[part]]
+            needy = self.withheld[cells] & ~self.is_safe[cells]
+            if needy.any() and not _Block(self, cells).protect(needy):
+                return False
+            is_complete = not self.enlarge(part)
+        return True
+
+    def prove(self, cells: Cells) -> None:
+        """Find which withheld cells are safe by changes of withheld cells among these alone."""
+        if (self.withheld[cells] & ~self.is_safe[cells]).any():
+            _Scope(self, cells[self.withheld[cells]]).prove()
 
     def protect(self, cells: Cells) -> None:
-        """Protect what can be protected by changes among these cells alone."""
-        cells = cells[self.is_open[cells] | self.withheld[cells]]
-        needy = self.withheld[cells] & ~self.is_safe[cells]
-        if not needy.any():
-            return
-        _Block(self, cells).protect(needy)
+        """Withhold few more of these cells, so that changes among them alone make the others safe."""
+        self.prove(cells)
+        if (self.withheld[cells] & ~self.is_safe[cells]).any():
+            # Numbers of students that can be shown are: to withhold them beside their counts is seldom cheaper.
+            may = self.is_open[cells] & (~self.is_whole[cells] | (self.withheld & self.is_whole)[cells].any())
+            _Scope(self, cells[may | self.withheld[cells]]).protect()
 
     def enlarge(self, part: Cells) -> bool:
         """Withhold one more cell of every sum whose withheld parts are a small number (SEMANTICS 8.3)."""
         hidden = np.where(self.withheld, self.value, 0.0)
         rest = (self.relations > 0) @ hidden
-        threshold = np.where(self.is_link, self.least_category, self.threshold[self.total])
         inside = np.isin(self.total, part) & ~self.withheld[self.total]
-        small = np.flatnonzero(inside & (rest > 0) & (rest < threshold))
+        small = np.flatnonzero(inside & (rest > 0) & (rest < self.least_rest))
         added = False
-        for row in small:
-            cells = self.relations.indices[self.relations.indptr[row] : self.relations.indptr[row + 1]]
+        for row in small.tolist():
+            cells = self._of_sum(row)
+            if self.withheld[self.total[row]] or self.value[self._parts(row)].sum() >= self.least_rest[row]:
+                continue
             open_ = cells[self.is_open[cells] & ~self.withheld[cells]]
-            enough = open_[(open_ == self.total[row]) | (self.value[open_] >= threshold[row] - rest[row])]
+            missing = self.least_rest[row] - self.value[self._parts(row)].sum()
+            enough = open_[(open_ == self.total[row]) | (self.value[open_] >= missing)]
             if len(enough):
                 self.withheld[enough[np.argmin(self.weights[enough])]] = added = True
         return added
+
+    def show_again(self, part: Cells) -> None:
+        """Show what is neither small nor could be changed: it protects nobody, unless a small remainder needs it."""
+        for cell in part[self.withheld[part] & ~self.is_safe[part] & ~self.is_primary[part] & self.is_open[part]]:
+            self.withheld[cell] = False
+            self.withheld[cell] = self.is_needed(int(cell))
+
+    def surround(self, part: Cells) -> bool:
+        """Withhold the two cheapest cells of every sum of a cell that could not be protected: with more it may be."""
+        added = False
+        for cell in part[self.withheld[part] & ~self.is_safe[part]]:
+            for row in self.of_cell.indices[self.of_cell.indptr[cell] : self.of_cell.indptr[cell + 1]]:
+                cells = self._of_sum(row)
+                open_ = cells[self.is_open[cells] & ~self.withheld[cells] & (self.value[cells] >= self.need[cell])]
+                cheapest = open_[np.lexsort((open_, self.weights[open_]))][:2]
+                self.withheld[cheapest] = True
+                added |= len(cheapest) > 0
+        return added
+
+    def is_needed(self, cell: int) -> bool:
+        """As long as this cell is shown some shown total leaves a small number to its withheld parts."""
+        rows = self.of_cell.indices[self.of_cell.indptr[cell] : self.of_cell.indptr[cell + 1]]
+        for row in rows:
+            if not self.withheld[self.total[row]] and 0 < self.value[self._parts(row)].sum() < self.least_rest[row]:
+                return True
+        return False
+
+    def _of_sum(self, row: int) -> Cells:
+        return self.relations.indices[self.relations.indptr[row] : self.relations.indptr[row + 1]]
+
+    def _parts(self, row: int) -> Cells:
+        """Withheld parts of a sum."""
+        cells = self._of_sum(row)
+        return cells[self.withheld[cells] & (cells != self.total[row])]
+
+
+class _Tables:
+    """Changes found so far, and how far apart they are in each column."""
+
+    def __init__(self, relations: sparse.csr_array, need: Floats) -> None:
+        self.relations, self.need = relations, need
+        self.low, self.high = np.zeros(len(need)), np.zeros(len(need))
+
+    def is_wide(self) -> Flags:
+        """Columns that two of the tables show to be wide enough."""
+        return self.high - self.low >= self.need - _SLACK
+
+    def keep(self, change: Floats) -> Floats:
+        """Believe a change in whole numbers; what is linked to a fraction stands still. What was believed."""
+        whole = whole_part(self.relations, change)
+        if (self.relations @ whole).any():
+            whole = np.zeros(len(change))
+        self.low, self.high = np.minimum(self.low, whole), np.maximum(self.high, whole)
+        return whole
+
+
+class _Scope:
+    """Cells that may change while everything else stands still, those that only change as one in one column."""
+
+    def __init__(self, state: _State, cells: Cells) -> None:
+        relations = state.own[:, cells].tocsr()
+        movable = movable_columns(relations)
+        cells, relations = cells[movable], relations[:, movable]
+        merged = merged_columns(relations[np.flatnonzero(np.diff(relations.indptr))]).tocoo()
+        columns, self.column = np.unique(merged.col, return_inverse=True)
+        order = np.argsort(merged.row)
+        self.state, self.cells = state, cells
+        self.column, sign = self.column[order], merged.data[order]
+        self.size = len(columns)
+        as_one = sparse.csr_array((sign, (np.arange(len(cells)), self.column)), shape=(len(cells), self.size))
+        relations = relations @ as_one
+        relations.eliminate_zeros()
+        self.relations = relations[np.flatnonzero(np.diff(relations.indptr))]
+        down = np.where(sign > 0, state.down[cells], -state.up[cells])
+        up = np.where(sign > 0, state.up[cells], -state.down[cells])
+        self.down, self.up, self.need = np.full(self.size, -np.inf), np.full(self.size, np.inf), np.zeros(self.size)
+        np.maximum.at(self.down, self.column, down)
+        np.minimum.at(self.up, self.column, up)
+        np.maximum.at(self.need, self.column, state.need[cells])
+        self.is_wanted = np.bincount(self.column, state.withheld[cells] & ~state.is_safe[cells], self.size) > 0
+
+    def prove(self) -> None:
+        """Find pairs of tables for the unsafe cells: many at once, then one by one those that can change at all."""
+        if not self.is_wanted.any():
+            return
+        tables, changes = _Tables(self.relations, self.need), Changes(self.relations)
+        random, left = np.random.default_rng(0), self.is_wanted
+        for _ in range(_ROUNDS):
+            self._bound(changes, left)
+            direction = np.where(random.random(self.size) < 0.5, 1.0, -1.0) * left
+            for sign in (1.0, -1.0):
+                tables.keep(changes.furthest(sign * direction))
+            still = self.is_wanted & ~tables.is_wide()
+            is_slow = 4 * np.count_nonzero(still) > 3 * np.count_nonzero(left)
+            left = still
+            if is_slow or not left.any():
+                break
+        for column in np.flatnonzero(left & (tables.high > tables.low)):
+            left = self.is_wanted & ~tables.is_wide()
+            for sign in (1.0, -1.0) if left[column] else ():
+                self._bound(changes, left)
+                direction = 1e-3 * np.where(random.random(self.size) < 0.5, 1.0, -1.0) * left
+                direction[column] = sign
+                tables.keep(changes.furthest(direction))
+        self.state.is_safe[self.cells[tables.is_wide()[self.column]]] = True
+
+    def _bound(self, changes: Changes, left: Flags) -> None:
+        """No further than a column needs: what one does not take another can."""
+        low, high = np.maximum(self.down, -self.need), np.minimum(self.up, self.need)
+        changes.bound(np.where(left, low, self.down), np.where(left, high, self.up))
+
+    def protect(self) -> None:
+        """Withhold the cells along the cheapest change that moves one unsafe cell; then the next, smallest first."""
+        if not self.is_wanted.any():
+            return
+        state, cells = self.state, self.cells
+        cost = np.where(state.withheld[cells], 0.0, state.weights[cells])
+        self.cost = np.bincount(self.column, cost, self.size).astype(float)
+        chosen = np.bincount(self.column, ~state.withheld[cells], self.size) == 0
+        given = chosen.copy()
+        value = np.full(self.size, np.inf)
+        np.minimum.at(value, self.column, state.value[cells])
+        self.paths = Changes(sparse.hstack([self.relations, -self.relations]).tocsr())
+        tables, kept = _Tables(self.relations, self.need), []
+        price = self.cost / np.minimum(self.need, np.maximum(1, self.up))
+        order = np.flatnonzero(self.is_wanted)
+        for column in order[np.lexsort((order, value[order]))]:
+            if not tables.is_wide()[column]:
+                found = self._path(int(column), np.where(chosen, 0.0, price), np.ones(self.size, bool), tables)
+                chosen |= (found != 0).any(axis=0)
+                kept.append(found)
+        changes = np.concatenate([*kept, np.zeros((0, self.size))])
+        chosen, changes = self._released(chosen, given, self.is_wanted & tables.is_wide(), changes)
+        apart = changes.max(axis=0, initial=0) - changes.min(axis=0, initial=0)
+        state.is_safe[cells[(chosen & (apart >= self.need - _SLACK))[self.column]]] = True
+
+    def _path(self, column: int, price: Floats, may: Flags, tables: _Tables) -> Floats:
+        """Whole changes, none or up to two, that together move a column as far as it needs, at least price."""
+        found, moved, size = [], 0.0, self.size
+        for side in (0, 1):
+            most = np.concatenate([self.up * may, -self.down * may])
+            this, other = (column, size + column) if side == 0 else (size + column, column)
+            most[this], most[other] = min(most[this], self.need[column] - moved), 0.0
+            self.paths.bound(np.zeros(2 * size), most)
+            direction = -np.concatenate([price, price]) - 1e-4
+            direction[this] = 1e6
+            both = self.paths.furthest(direction)
+            change = _Tables(self.relations, self.need).keep(both[:size] - both[size:])
+            if change[column]:
+                found.append(change)
+                moved += abs(change[column])
+            if moved >= self.need[column] - _SLACK:
+                for change in found:
+                    tables.keep(change)
+                return np.array(found)
+        return np.zeros((0, size))
+
+    def _released(self, chosen: Flags, given: Flags, wanted: Flags, changes: Floats) -> tuple[Flags, Floats]:
+        """Show again what is not needed, dearest first, as long as other changes are found for what it served."""
+        state, before = self.state, self.state.withheld[self.cells]
+        state.withheld[self.cells[chosen[self.column]]] = True
+        added = np.flatnonzero(chosen & ~given)
+        for column in added[np.lexsort((added, -self.cost[added]))]:
+            cells = self.cells[(self.column == column) & ~before]
+            state.withheld[cells] = False
+            is_needed = any(state.is_needed(int(cell)) for cell in cells)
+            left = None if is_needed else self._without(column, chosen, wanted, changes)
+            if left is None:
+                state.withheld[cells] = True
+            else:
+                changes = left
+                chosen = chosen.copy()
+                chosen[column] = False
+        return chosen, changes
+
+    def _without(self, column: int, chosen: Flags, wanted: Flags, changes: Floats) -> Floats | None:
+        """Changes that leave this column alone and move all that is wanted far enough; None if there are none."""
+        changes = changes[changes[:, column] == 0]
+        tables = _Tables(self.relations, self.need)
+        tables.low, tables.high = changes.min(axis=0, initial=0), changes.max(axis=0, initial=0)
+        lost = np.flatnonzero(wanted & ~tables.is_wide())
+        if len(lost) > _LOST:
+            return None
+        may = chosen.copy()
+        may[column] = False
+        for each in lost:
+            if not tables.is_wide()[each]:
+                found = self._path(int(each), self.cost * 1e-2, may, tables)
+                if not len(found):
+                    return None
+                changes = np.concatenate([changes, found])
+        return changes
 
 
 class _Block:
@@ -160,7 +377,7 @@ class _Block:
 
     def __init__(self, state: _State, cells: Cells) -> None:
         self.state, self.cells = state, cells
-        own = state.relations[state.is_own][:, cells].tocsr()
+        own = state.own[:, cells].tocsr()
         self.relations = own[np.flatnonzero(np.diff(own.indptr))]
         self.links = abs(self.relations)
         self.changes = Changes(self.relations)
@@ -169,14 +386,19 @@ class _Block:
         self.forced = state.withheld[cells]
         self.open = ~self.forced
         self.kept = self.forced.copy()
-        self.is_large = state.is_large
         self._forget()
         self.cuts: list[tuple[int, Cells, Floats, float]] = []
 
-    def protect(self, needy: Flags) -> None:
-        """Withhold the cheapest cells that make the needy wide; those that nothing here can help are left."""
+    def protect(self, needy: Flags) -> bool:
+        """Withhold the cheapest cells that make the needy wide; those that nothing here can help are left.
+
+        Returns:
+            Whether they were found in so many rounds; if not, nothing is withheld.
+        """
         needy = self._held_alone(needy)
-        chosen, needy = self._one_by_one(needy) if self.is_large else self._at_once(needy)
+        chosen = self._at_once(needy)
+        if chosen is None:
+            return False
         state = self.state
         self._searched(chosen, chosen)
         for cell in np.flatnonzero(chosen & self.open & (self.high == self.low)):
@@ -185,92 +407,24 @@ class _Block:
         chosen &= ~(self.open & (self.high == self.low))
         state.withheld[self.cells] = chosen
         state.is_safe[self.cells] |= chosen & (self.high - self.low >= self.need - _SLACK)
+        return True
 
-    def _at_once(self, needy: Flags) -> tuple[Flags, Flags]:
+    def _at_once(self, needy: Flags) -> Flags | None:
         """The cheapest pattern of all: cuts until the attacker fails everywhere."""
-        is_cut = True
-        while is_cut:
+        for _ in range(_CUTS):
             chosen = self._cheapest()
             self._forget()
             is_cut, is_hopeless = self._cut(chosen, self._unproven(chosen, needy))
             if is_hopeless.any():
                 needy = needy & ~is_hopeless
                 self.cuts = [cut for cut in self.cuts if not is_hopeless[cut[0]]]
-                is_cut = True
-        return chosen, needy
+            elif not is_cut:
+                return chosen
+        return None
 
     def _forget(self) -> None:
         """What was proven with other cells withheld does not count."""
         self.low, self.high = np.zeros(len(self.cells)), np.zeros(len(self.cells))
-
-    def _one_by_one(self, needy: Flags) -> tuple[Flags, Flags]:
-        """A cheap pattern of many cells: nothing that was withheld for one is taken back for another."""
-        if len(needy) < self.state.size:
-            needy = needy & ~self._unproven(self.movable, needy)
-        self._forget()
-        self.cuts = [cut for cut in self.cuts if needy[cut[0]]]
-        if not needy.any():
-            return self.forced, needy
-        chosen = self._cheapest()
-        left = self._unproven(chosen, needy)
-        paths = Changes(sparse.hstack([self.relations, -self.relations]).tocsr())
-        random = np.random.default_rng(0)
-        for _ in range(_ROUNDS):
-            before = np.count_nonzero(left)
-            if not before:
-                break
-            self._paths(paths, np.where(random.random(len(left)) < 0.5, 1.0, -1.0) * left, chosen)
-            left = self._unproven(chosen, left)
-            if 10 * np.count_nonzero(left) > 9 * before:
-                break
-        order = np.flatnonzero(left)
-        order = order[np.lexsort((order, self.state.value[self.cells[order]]))]
-        for at, cell in enumerate(order):
-            if not self._is_wide(int(cell)):
-                self._path(paths, int(cell), chosen)
-            if at % _REFRESH == _REFRESH - 1:
-                self._unproven(chosen, needy)
-        for cell in np.flatnonzero(self._searched(chosen, needy)):
-            self._keep_whole(int(cell), chosen)
-        return chosen, needy & (self.high - self.low >= self.need - _SLACK)
-
-    def _paths(self, paths: Changes, signs: Floats, chosen: Flags) -> None:
-        """Withhold the cells along the cheapest change that moves many cells, each to its side, as far as it needs."""
-        cost = np.where(chosen, 0.0, self.state.weights[self.cells]) / np.minimum(self.need, np.maximum(1, self.up))
-        movable = self.movable.astype(float)
-        up, down = self.up * movable, -self.down * movable
-        up = np.where(signs > 0, np.minimum(up, self.need), np.where(signs < 0, 0.0, up))
-        down = np.where(signs < 0, np.minimum(down, self.need), np.where(signs > 0, 0.0, down))
-        paths.bound(np.zeros(2 * len(cost)), np.concatenate([up, down]))
-        gain = -np.concatenate([cost, cost]) - 1e-4
-        gain += 1e5 * np.concatenate([signs > 0, signs < 0])
-        both = paths.furthest(gain)[0]
-        change = both[: len(chosen)] - both[len(chosen) :]
-        chosen |= np.abs(change) > _SLACK
-        self._keep(change)
-
-    def _path(self, paths: Changes, cell: int, chosen: Flags) -> None:
-        """Withhold the cells along the cheapest change that moves one cell as far as it needs."""
-        cost = np.where(chosen, 0.0, self.state.weights[self.cells]) / np.minimum(
-            self.need[cell], np.maximum(1, self.up)
-        )
-        movable = self.movable.astype(float)
-        moved = 0.0
-        for side in (0, 1):
-            most = np.concatenate([self.up * movable, -self.down * movable])
-            this, other = (cell, len(chosen) + cell) if side == 0 else (len(chosen) + cell, cell)
-            most[this], most[other] = min(most[this], self.need[cell] - moved), 0.0
-            direction = -np.concatenate([cost, cost]) - 1e-4
-            direction[this] = 1e6
-            paths.bound(np.zeros(len(most)), most)
-            both = paths.furthest(direction)[0]
-            change = both[: len(chosen)] - both[len(chosen) :]
-            if abs(change[cell]) > _SLACK:
-                chosen |= np.abs(change) > _SLACK
-                self._keep(change)
-                moved += abs(change[cell])
-            if moved >= self.need[cell] - _SLACK:
-                return
 
     def _cheapest(self) -> Flags:
         """The cheapest cells that obey the cuts, with those that are withheld already; none alone in a sum."""
@@ -303,7 +457,7 @@ class _Block:
             return chosen
         columns = np.unique(np.concatenate([cut[1] for cut in cuts]))
         weights = self.state.weights[self.cells[columns]]
-        cover = Cover(weights, self.kept[columns], np.ones(len(columns), bool), _GAP * self.is_large)
+        cover = Cover(weights, self.kept[columns], np.ones(len(columns), bool))
         for _, cells, amounts, least in cuts:
             cover.demand(np.searchsorted(columns, cells), amounts, least)
         chosen[columns[cover.cheapest()]] = True
@@ -340,7 +494,7 @@ class _Block:
         while left.any():
             direction = np.where(random.random(len(left)) < 0.5, 1.0, -1.0) * left
             for sign in (1.0, -1.0):
-                self._keep(self.changes.furthest(sign * direction)[0])
+                self._keep(self.changes.furthest(sign * direction))
             still = left & (self.high - self.low < self.need - _SLACK)
             if 20 * np.count_nonzero(still) > 19 * np.count_nonzero(left):
                 return still
@@ -355,7 +509,7 @@ class _Block:
             if not self._is_wide(int(cell)):
                 others = 1e-3 * np.where(random.random(len(left)) < 0.5, 1.0, -1.0) * left
                 for sign in (1.0, -1.0):
-                    self._keep(self.changes.furthest(sign * (others + _unit(int(cell), len(left))))[0])
+                    self._keep(self.changes.furthest(sign * (others + _unit(int(cell), len(left)))))
         return left & (self.high - self.low < self.need - _SLACK)
 
     def _keep(self, change: Floats) -> None:
@@ -383,7 +537,7 @@ class _Block:
         """Add the cut that the attack on this cell gives; false if the attack fails."""
         up = None
         for sign in (1.0, -1.0):
-            change, reduced = self.changes.furthest(sign * _unit(cell, len(chosen)))
+            change, reduced = self.changes.proven(sign * _unit(cell, len(chosen)))
             if keep:
                 self._keep(change)
             this = np.maximum(reduced * self.up, reduced * self.down)

@@ -1,0 +1,132 @@
+"""Where to look first: parts of a publication that are small enough for a programme, all else standing still.
+
+What changes among few cells, the others as they are, is a change of the whole. So what is found in a part holds, and
+a part that is chosen badly costs time and nothing else. Shared by `transforms.suppression` and `transforms.audit`.
+"""
+
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import csgraph
+
+from transforms.publication import Problem
+
+Flags = NDArray[np.bool_]
+Cells = NDArray[np.int64]
+
+_TOGETHER = 300
+"""Cells of one table; a larger one is looked at by some places at a time."""
+_NEAR = 2
+"""Places of a district that help it, besides those that need it: those with most withheld."""
+_HELPERS = 3
+"""Districts, the largest, that help every other: what is withheld there serves many."""
+_GROUP = 6
+"""Districts, alike in size, that are looked at together where two are not enough."""
+
+
+class Scopes:
+    """Parts of some cells, the smallest first, as long as anything in them is withheld and not safe.
+
+    `withheld` and `is_safe` are looked at when a part is asked for: they may change in between.
+    """
+
+    def __init__(self, problem: Problem, part: Cells, withheld: Flags, is_safe: Flags) -> None:
+        cells = problem.cells
+        self.withheld, self.is_safe = withheld, is_safe
+        self.own = problem.own
+        self.block, self.place = cells["block"].to_numpy(), cells["place"].to_numpy()
+        level, is_total = cells["level"].to_numpy(), cells["is_total"].to_numpy()
+        self.is_deep = (level == level.max(initial=0)) & (level.max(initial=0) > 1)
+        is_deep = self.is_deep[part]
+        self.leaves, self.deep = part[is_deep & ~is_total[part]], part[is_deep]
+        self.whole = part[self.block[part] < 0]
+        self.of_district = grouped(part[self.block[part] >= 0], self.block)
+        self.of_district.sort(key=len)
+        self.inner = [each[~self.is_deep[each] & ~is_total[each]] for each in self.of_district]
+
+    def tables(self, may: Flags) -> Iterator[Cells]:
+        """Tables of the lowest places in one district, their totals standing still.
+
+        Args:
+            may: Cells that count: tables that only others link are apart.
+        """
+        cells = self.leaves[may[self.leaves]]
+        links = abs(self.own[:, cells]).tocsr()
+        label = np.zeros(len(may), np.int64)
+        label[cells] = csgraph.connected_components(links.T @ links, directed=False)[1]
+        for table in grouped(cells, label):
+            inside = table[np.argsort(self.place[table], kind="stable")]
+            starts = np.flatnonzero(np.diff(self.place[inside], prepend=-1))
+            chunk = (starts * -(-len(inside) // _TOGETHER)) // len(inside)
+            for each in np.split(inside, starts[np.flatnonzero(np.diff(chunk)) + 1]):
+                if self._is_needy(each):
+                    yield each
+
+    def districts(self) -> Iterator[Cells]:
+        """Lowest places of one district, the district standing still."""
+        for cells in grouped(self.deep, self.block):
+            if self._is_needy(cells):
+                yield self._near(cells)
+
+    def pairs(self, is_inner: bool, with_alike: bool) -> Iterator[Cells]:
+        """Two districts: each with the largest, and with those that are most like it in size.
+
+        Args:
+            is_inner: Only crossings of the district itself, its totals standing still.
+            with_alike: Not with the largest alone.
+        """
+        of = self.inner if is_inner else self.of_district
+        whole = self.whole if self.withheld[self.whole].any() and not is_inner else self.whole[:0]
+        helpers = [*range(len(of))][: -_HELPERS - 1 : -1]
+        for at, own in enumerate(of):
+            alike = [each for each in (at + 1, at - 1, at + 2) if 0 <= each < len(of)] if with_alike else []
+            for partner in [*helpers, *alike]:
+                if partner != at and self._is_needy(own):
+                    yield self._near(np.unique(np.concatenate([own, of[partner], whole])))
+
+    def groups(self, is_near: bool) -> Iterator[Cells]:
+        """Some districts and the whole.
+
+        Args:
+            is_near: Without lowest places that neither need help nor give it.
+        """
+        of = self.of_district
+        for at in range(0, max(len(of), 1), _GROUP):
+            cells = np.unique(np.concatenate([*of[at : at + _GROUP], *of[-1:], self.whole]))
+            if self._is_needy(cells):
+                yield self._near(cells) if is_near else cells
+
+    def _is_needy(self, cells: Cells) -> bool:
+        return bool((self.withheld[cells] & ~self.is_safe[cells]).any())
+
+    def _near(self, cells: Cells) -> Cells:
+        """These cells, of the lowest places only those that are not safe, and of few others what is withheld."""
+        deep = cells[self.is_deep[cells]]
+        places, at = np.unique(self.place[deep], return_inverse=True)
+        is_needy = np.bincount(at, self.withheld[deep] & ~self.is_safe[deep], len(places)) > 0
+        withheld = np.bincount(at, self.withheld[deep], len(places))
+        block = np.zeros(len(places), np.int64)
+        block[at] = self.block[deep]
+        order = np.lexsort((-withheld, is_needy, block))
+        first = np.flatnonzero(np.diff(block[order], prepend=-1))
+        rank = np.empty(len(places), np.int64)
+        rank[order] = np.arange(len(places)) - np.repeat(first, np.diff(np.append(first, len(places))))
+        is_near = is_needy[at] | ((rank < _NEAR)[at] & self.withheld[deep])
+        return np.sort(np.concatenate([cells[~self.is_deep[cells]], deep[is_near]]))
+
+
+def grouped(cells: Cells, number: NDArray[np.integer]) -> list[Cells]:
+    """Cells of each number, in order."""
+    order = np.argsort(number[cells], kind="stable")
+    inside = cells[order]
+    return np.split(inside, np.flatnonzero(np.diff(number[inside])) + 1) if len(cells) else []
+
+
+def components(problem: Problem, may: Flags) -> list[Cells]:
+    """Cells, among those that may change, that no sum links to others."""
+    cells = np.flatnonzero(may)
+    links = abs(problem.relations[:, cells])
+    label = np.zeros(len(may), np.int64)
+    label[cells] = csgraph.connected_components(links.T @ links, directed=False)[1]
+    return grouped(cells, label)
