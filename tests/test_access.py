@@ -104,6 +104,7 @@ def test_what_belongs_to_another_user_is_refused(home: Home, name: str):
         home.make().secret()
 
 
+@pytest.mark.slow
 def test_a_report_with_names_goes_to_no_open_folder(spoilt: Home, small: Small):
     Vault(spoilt.vault).close()
     folder = build_report(spoilt, small.district, with_names=True).folder
@@ -141,6 +142,7 @@ def powerless() -> None:
         library.prctl(24, each, 0, 0, 0)
 
 
+@pytest.mark.slow
 def test_results_are_read_without_landing_archive_vault_and_notes(spoilt: Home, small: Small, tmp_path: Path):
     student = Log(spoilt).families["screening"].scan().select("subject_key").collect().item(0, 0)
     where = ["--home", str(spoilt.root)]

@@ -241,6 +241,7 @@ def test_a_partial_run_alerts_with_rules_and_counts_only(district, monkeypatch):
     assert "Quill" not in json.dumps(message)
 
 
+@pytest.mark.slow
 def test_a_run_does_not_fail_with_its_alert(district, monkeypatch):
     monkeypatch.setenv("TIERLINE_ALERT_WEBHOOK", "http://127.0.0.1:9/secret")
     outcome = run_graph(district)

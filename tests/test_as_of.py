@@ -180,6 +180,7 @@ def test_a_past_day_is_the_run_that_never_saw_what_came_after(tmp_path: Path, se
     assert short.table("screening_result").height
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", [10, pytest.param(11, marks=pytest.mark.slow)])
 def test_the_same_id_gives_the_same_bytes_on_any_day_and_a_new_one_only_where_something_is_new(
     tmp_path: Path, seed: int

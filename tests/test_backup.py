@@ -87,6 +87,7 @@ def meanwhile(place: Place, monkeypatch: pytest.MonkeyPatch) -> Callable[[Callab
     return set_up
 
 
+@pytest.mark.slow
 def test_a_load_during_the_backup_is_left_out_and_can_be_done_again(place: Place, tmp_path: Path, meanwhile):
     meanwhile(place.load)
     back_up(place.home, tmp_path / "backup")

@@ -247,6 +247,7 @@ def test_one_extract_that_lacks_a_test_withdraws_nothing(place: Place):
     assert "B" not in known(place, second + timedelta(hours=1), day)["score"]
 
 
+@pytest.mark.parametrize("place", ["by files", pytest.param("by commands", marks=pytest.mark.slow)], indirect=True)
 @pytest.mark.parametrize("query", [each for each in VECTOR["queries"] if each["reference_date"] == RECORDED_REFERENCE])
 def test_the_tables_of_a_past_day_say_the_same(place: Place, tmp_path: Path, query: dict[str, Any]):
     moment = datetime.fromisoformat(query["known_at"])

@@ -174,6 +174,7 @@ def test_verify_passes_on_a_good_home_and_blocks_on_another(lived: Lived, tamper
     assert f"NOT {lived.district}: archive: 1 archived files are missing" in out
 
 
+@pytest.mark.slow
 def test_what_was_known_by_now_is_what_is_known(lived: Lived, tmp_path: Path):
     """Also what Great Expectations says, because a rule of it that blocks changes what is decided."""
     out = tmp_path / "then"

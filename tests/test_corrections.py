@@ -128,6 +128,7 @@ def test_taking_a_merge_back_undoes_it_to_the_byte(place: Place):
     assert_same(before, brought_up(place))
 
 
+@pytest.mark.slow
 def test_what_was_merged_and_taken_back_can_be_merged_again(place: Place):
     own = keys(place)
     merge(place.home, own["A"], own["C"], WHY, place.sources())
@@ -189,6 +190,7 @@ def test_splitting_back_undoes_it_to_the_byte(place: Place):
     assert_same(before, brought_up(place))
 
 
+@pytest.mark.slow
 def test_facts_can_be_given_to_a_student_whom_no_file_names(place: Place):
     own = keys(place)
     told = split(place.home, own["A"], NEW, [natural_key(place, "A")], WHY, place.sources())
@@ -217,6 +219,7 @@ def test_taking_a_correction_back_restores_the_score_before_it(place: Place):
     assert score_of(place, "A") == [186]
 
 
+@pytest.mark.slow
 def test_exports_that_say_the_same_again_do_not_bring_it_back_and_a_new_score_stands(place: Place):
     retract(place.home, event(place, "A", 192), "correction_was_wrong", sources=place.sources())
     place.load("2025-11-19/map.csv", scores({"A": 192, "B": 184, "C": 201}, 4))
@@ -233,6 +236,7 @@ def test_an_older_export_that_arrives_later_does_not_bring_it_back(place: Place)
     assert score_of(place, "A") == [186]
 
 
+@pytest.mark.slow
 def test_a_fact_named_by_its_natural_key_is_taken_back_whole_and_given_again(place: Place):
     before = brought_up(place)
     told = retract(place.home, natural_key(place, "A"), "wrong_student", note=WHY, sources=place.sources())
@@ -308,6 +312,7 @@ def test_a_class_leads_to_the_archived_lines_after_a_correction_a_merge_and_a_re
 # What is kept of it
 
 
+@pytest.mark.slow
 def test_a_home_with_statements_agrees_with_itself(place: Place):
     own = keys(place)
     merge(place.home, own["A"], own["C"], WHY, place.sources())
@@ -399,6 +404,7 @@ def test_a_fact_with_no_version_left_was_known_until_then(place: Place):
     assert known.select("score", "state").rows() == [(186, "known"), (192, "known"), (None, "retracted")]
 
 
+@pytest.mark.slow
 def test_explain_tells_who_is_one_student_and_moved_facts_with_their_new_student(place: Place):
     own = keys(place)
     merge(place.home, own["A"], own["C"], WHY, place.sources())

@@ -135,6 +135,7 @@ def test_a_retraction_and_a_merge_are_named_by_their_command(place: Place):
     assert all([file for file, _ in files(each)] == ["tierline student merge"] for each in tiers)
 
 
+@pytest.mark.slow
 def test_a_withdrawn_test_is_named_by_the_extract_that_decided(place: Place):
     at(place, "2025-10-01").load("2025-10-01/map.csv", scores(set(), 2, {"05"}))
     assert changed(place, "2025-09-30", "2025-10-01") == []
@@ -144,6 +145,7 @@ def test_a_withdrawn_test_is_named_by_the_extract_that_decided(place: Place):
     assert files(tier) == [("2025-10-08/map.csv", 1)]
 
 
+@pytest.mark.slow
 def test_another_policy_is_named_where_the_rules_of_the_year_are_others(place: Place):
     at(place, "2026-10-01").set_policy(
         POLICY + FULL + 'retroactive = true\nreason = "Board."\n[[cuts]]\nmeasure = "map_growth_math"\nby = "score"\n'
@@ -156,6 +158,7 @@ def test_another_policy_is_named_where_the_rules_of_the_year_are_others(place: P
     assert all(each["is_direct"] for each in changes)
 
 
+@pytest.mark.slow
 def test_the_command_tells_keys_and_counts(place: Place):
     at(place, "2025-10-01").load("2025-10-01/map.csv", scores({"00"}, 2))
 

@@ -127,6 +127,7 @@ def add_year(home: Home, year: str, of: Home) -> None:
     target.partitions.replace(both, [(each,) for each in DISTRICTS])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("years", [("2027", "2026"), pytest.param(("2026", "2027"), marks=pytest.mark.slow)])
 def test_what_was_borrowed_in_one_year_is_told_to_the_next_in_any_order(
     together: Home, tmp_path: Path, years: tuple[str, str]

@@ -227,7 +227,7 @@ def assert_rows_over_attempts(rows: list[dict[str, object]]) -> None:
     assert [row["attempt"] for row in later] == list(range(2, len(rows) + 1))
 
 
-@pytest.mark.parametrize("landing", [POLICY, KEEP])
+@pytest.mark.parametrize("landing", [POLICY, pytest.param(KEEP, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("shape", ["csv", "gz", "zip", "xlsx", "sheets"])
 def test_parked_rows_are_read_again_when_a_later_roster_has_them(tmp_path: Path, landing: str, shape: str):
     place = Place(tmp_path, landing)

@@ -445,6 +445,7 @@ def test_a_lease_of_a_clock_that_was_ahead_is_waited_for_and_said(tmp_path: Path
 # What broke off in the middle of the projections
 
 
+@pytest.mark.slow
 def test_what_a_newer_release_left_half_written_is_written_anew_by_the_older_one(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ):

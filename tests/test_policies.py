@@ -138,6 +138,7 @@ def test_how_files_are_kept_and_what_is_plausible_may_change_any_day(place: Plac
     assert place.load().rules == 1
 
 
+@pytest.mark.slow
 def test_a_policy_set_back_is_three_facts(place: Place):
     for tier_2 in (25, 21):
         place.set_policy(policy(tier_2, f'retroactive = true\nreason = "A trial of {tier_2}."\n'))

@@ -255,6 +255,7 @@ def one_more(groups, rng):
     return more, np.array(places)
 
 
+@pytest.mark.slow
 def test_refitted_one_more_student_above_the_cut_hardly_raises_a_probability():
     rng = np.random.default_rng(8)
     groups = made(rng, 500)

@@ -178,6 +178,7 @@ def again(home: Home, out: Path):
     return publish_state(home, Asked("counts", window="winter", school_year="2026", is_correction=True), out)
 
 
+@pytest.mark.slow
 def test_a_large_correction_is_released_beside_the_first(home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     publish_state(home, COUNTS, tmp_path / "out")
     monkeypatch.setattr(publishing, "_counts", moved(40, 1))
@@ -186,6 +187,7 @@ def test_a_large_correction_is_released_beside_the_first(home: Home, tmp_path: P
     assert audit_files(sorted((home.reports / "state").iterdir()), None).findings.is_empty()
 
 
+@pytest.mark.slow
 def test_two_releases_may_not_differ_by_a_few_students(home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     publish_state(home, COUNTS, tmp_path / "out")
     monkeypatch.setattr(publishing, "_counts", moved(6, 4))

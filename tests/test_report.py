@@ -166,6 +166,7 @@ def test_ids_are_unique_and_headings_step_by_step(marks: dict[str, Marks]):
         assert all(after <= before + 1 for before, after in steps), path
 
 
+@pytest.mark.slow
 def test_a_second_report_is_the_same_to_the_byte(lived: Lived, pages: dict[str, str], tmp_path: Path):
     again = build_report(lived.home, lived.district, out=tmp_path)
     for path, page in pages.items():
@@ -463,6 +464,7 @@ def test_nothing_published_is_told(tmp_path: Path):
         build_report(home, "d1")
 
 
+@pytest.mark.slow
 def test_the_asset_makes_the_same_pages(lived: Lived, tampered: Home, pages: dict[str, str]):
     instance = dg.DagsterInstance.ephemeral()
     from pipelines.definitions import defs

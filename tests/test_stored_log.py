@@ -62,8 +62,9 @@ def stored(tmp_path: Path) -> Place:
     """The stored home, some weeks later."""
     with zipfile.ZipFile(STORED) as packed:
         packed.extractall(tmp_path / "stored" / "home")
-    for path in (tmp_path / "stored" / "home" / "vault").iterdir():
-        path.chmod(0o600)
+    for closed in ("vault", "notes", "archive"):
+        for path in (folder := tmp_path / "stored" / "home" / closed, *folder.rglob("*")):
+            path.chmod(0o700 if path.is_dir() else 0o600)
     place = Place(tmp_path / "stored", SETTINGS)
     place.clock = Clock(LATER)
     return place

@@ -94,7 +94,7 @@ def assert_protected(seed):
         assert not narrow
 
 
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", range(2))
 def test_an_attacker_with_two_releases_never_narrows_a_primary(seed):
     assert_protected(seed)
 
@@ -164,7 +164,7 @@ def test_small_numbers_hundred_percents_and_all_of_small_groups_are_primary():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", range(6, 506))
+@pytest.mark.parametrize("seed", range(2, 502))
 def test_an_attacker_never_narrows_a_primary_of_five_hundred_states(seed):
     assert_protected(seed)
 

@@ -108,6 +108,7 @@ def test_a_test_that_comes_back_stands_again(place: Place):
         assert students(place) == ({*SOME} if day == DAYS[2] else {*TWENTY})
 
 
+@pytest.mark.slow
 def test_one_extract_between_two_that_have_it_withdraws_nothing(place: Place):
     for day, some in zip(DAYS, (TWENTY, SOME, TWENTY, SOME, TWENTY), strict=True):
         load(place, day, *rows_of(some))
@@ -138,7 +139,12 @@ def test_two_files_of_one_export_time_are_one_extract(begun: Place):
 
 
 @pytest.mark.parametrize(
-    "columns", [{"term": "Winter 2025-2026"}, {"term": "Fall 2024-2025", "day": "09/10/2024"}, {"school": "Oak"}]
+    "columns",
+    [
+        {"term": "Winter 2025-2026"},
+        pytest.param({"term": "Fall 2024-2025", "day": "09/10/2024"}, marks=pytest.mark.slow),
+        pytest.param({"school": "Oak"}, marks=pytest.mark.slow),
+    ],
 )
 def test_other_terms_years_and_schools_are_not_touched(place: Place, columns: dict[str, str]):
     place.set_policy(POLICY)
@@ -190,7 +196,7 @@ HISTORY = (TWENTY, SOME, TWENTY, [*SOME, 20], [*SOME, 19])
 @pytest.mark.parametrize(
     "order",
     [
-        pytest.param(order, marks=[] if place < 3 else pytest.mark.slow)
+        pytest.param(order, marks=[] if place < 1 else pytest.mark.slow)
         for place, order in enumerate(random.Random(5).sample(list(itertools.permutations(range(5))), 12))
     ],
 )
@@ -285,6 +291,7 @@ def test_a_file_with_a_row_that_names_no_student_is_not_a_full_extract(begun: Pl
     assert students(begun) == {*TWENTY}
 
 
+@pytest.mark.slow
 def test_the_tests_of_parked_rows_do_not_vanish(begun: Place):
     begun.load("1/users.csv", users_file(*map(str, SOME)))
     for day in DAYS[1:4]:

@@ -113,6 +113,7 @@ def test_a_correction_of_no_last_tier_leaves_the_next_year_as_it_is(place: Place
     assert changed(before, files(place, "2026")) == set()
 
 
+@pytest.mark.slow
 def test_without_the_year_before_nobody_was_seen_before(tmp_path: Path):
     alone = Place(tmp_path, ONE_MEASURE)
     arrive(alone, SECOND)
@@ -131,6 +132,7 @@ def at_once(tmp_path_factory: pytest.TempPathFactory) -> Place:
     return made
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "order", [(2, 1, 0), *(pytest.param(each, marks=pytest.mark.slow) for each in ((1, 0, 2), (1, 2, 0)))]
 )
