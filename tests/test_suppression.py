@@ -94,14 +94,14 @@ def assert_protected(seed):
         assert not narrow
 
 
-@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("seed", [0])
 def test_an_attacker_with_two_releases_never_narrows_a_primary(seed):
     assert_protected(seed)
 
 
 def test_the_pattern_does_not_depend_on_the_order_of_rows():
     rule = Rule(min_n=5, min_category=4)
-    rows = long(aggregated(simulated(3, rule), STATE), STATE)
+    rows = long(aggregated(simulated(1, rule), STATE), STATE)
     patterns = [
         suppress(problem([each], STATE), rule) for each in (rows, rows.sample(fraction=1, shuffle=True, seed=1))
     ]
@@ -164,7 +164,7 @@ def test_small_numbers_hundred_percents_and_all_of_small_groups_are_primary():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", range(2, 502))
+@pytest.mark.parametrize("seed", range(1, 501))
 def test_an_attacker_never_narrows_a_primary_of_five_hundred_states(seed):
     assert_protected(seed)
 

@@ -166,6 +166,10 @@ def whole_table(relations: sparse.csr_array, sums: Floats, low: Floats, high: Fl
     return np.rint(np.array(solver.getSolution().col_value))
 
 
+class HardToFind(Exception):
+    """The cheapest choice takes longer to find than it is worth."""
+
+
 class Cover:
     """The cheapest choice of cells that obeys every cut added so far; of equal ones that of the lowest numbers."""
 
@@ -185,7 +189,10 @@ class Cover:
         self._solver.addRow(least, highspy.kHighsInf, len(cells), cells.astype(np.int32), amounts)
 
     def cheapest(self) -> NDArray[np.bool_]:
+        """The choice; `HardToFind` after so many branches."""
         self._solver.run()
+        if self._solver.getModelStatus() == highspy.HighsModelStatus.kSolutionLimit:
+            raise HardToFind
         if self._solver.getInfo().primal_solution_status != highspy.kSolutionStatusFeasible:
             raise ArithmeticError("no choice of cells satisfies the cuts")
         return np.array(self._solver.getSolution().col_value) > 0.5

@@ -12,7 +12,15 @@ import polars as pl
 from numpy.typing import NDArray
 from scipy import sparse
 
-from transforms.programmes import Changes, Cover, furthest_whole, merged_columns, movable_columns, whole_part
+from transforms.programmes import (
+    Changes,
+    Cover,
+    HardToFind,
+    furthest_whole,
+    merged_columns,
+    movable_columns,
+    whole_part,
+)
 from transforms.publication import COMPLEMENT, STUDENTS, Problem, Rule
 from transforms.scopes import Scopes, components
 
@@ -412,7 +420,10 @@ class _Block:
     def _at_once(self, needy: Flags) -> Flags | None:
         """The cheapest pattern of all: cuts until the attacker fails everywhere."""
         for _ in range(_CUTS):
-            chosen = self._cheapest()
+            try:
+                chosen = self._cheapest()
+            except HardToFind:
+                return None
             self._forget()
             is_cut, is_hopeless = self._cut(chosen, self._unproven(chosen, needy))
             if is_hopeless.any():
