@@ -331,6 +331,7 @@ def test_the_aliases_are_part_of_the_batch(tmp_path):
     assert place.load().rows[0]["batch_id"] != held["batch_id"]
 
 
+@pytest.mark.slow
 def test_rows_parked_under_earlier_aliases_are_found_by_a_later_roster(tmp_path):
     place = Place(tmp_path)
     aliased(place, '[columns]\nscore = ["RIT"]\n')

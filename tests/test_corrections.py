@@ -138,6 +138,7 @@ def test_what_was_merged_and_taken_back_can_be_merged_again(place: Place):
     assert_same(merged, brought_up(place))
 
 
+@pytest.mark.slow
 def test_a_cycle_of_merges_is_refused(place: Place):
     own = keys(place)
     merge(place.home, own["A"], own["B"], WHY, place.sources())
@@ -247,6 +248,7 @@ def test_a_fact_named_by_its_natural_key_is_taken_back_whole_and_given_again(pla
     assert_same(before, brought_up(place))
 
 
+@pytest.mark.slow
 def test_an_enrolment_can_be_taken_back(place: Place):
     roster = place.events("roster")
     enrolment = roster.filter(pl.col("event_type") == "StudentEnrolled", pl.col("class_id") == "Y")["event_id"][0]

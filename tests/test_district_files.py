@@ -107,6 +107,7 @@ def test_each_file_has_all_rows_of_its_district_and_no_others(first):
         assert stat.S_IMODE(own.stat().st_mode) == 0o640
 
 
+@pytest.mark.slow
 def test_no_byte_of_a_file_is_of_another_district(home: Home, monkeypatch: pytest.MonkeyPatch):
     def uncompressed(path: Path, *, read_only: bool = True) -> duckdb.DuckDBPyConnection:
         connection = connect(path, read_only=read_only)

@@ -96,6 +96,7 @@ def test_exports_of_one_test_mean_the_same_in_whatever_order_they_arrive(
     assert_same(told(tellings), told(tellings[number] for number in case[1]))
 
 
+@pytest.mark.slow
 def test_what_an_older_layout_said_counts_by_its_day_whichever_came_first():
     """Two layouts with one key: the same content is not told twice, and either may come first."""
     early, late = ("combo", 1, 186, 30), ("assessment", 2, 192, None)
@@ -104,6 +105,7 @@ def test_what_an_older_layout_said_counts_by_its_day_whichever_came_first():
         assert (row["score"], row["percentile"], row["exports"]) == (192, 30, 2)
 
 
+@pytest.mark.slow
 def test_an_older_export_that_says_the_same_is_news_after_a_refresh(tmp_path: Path):
     place = Place(tmp_path)
     for day in (10, 1):
@@ -328,6 +330,7 @@ def test_a_change_touches_only_its_district_and_year(tmp_path: Path):
         assert all("district_id=d2/school_year=2026" in each for each in set(files) ^ set(before[name]))
 
 
+@pytest.mark.slow
 def test_a_correction_out_of_scope_of_the_projections_is_no_news(tmp_path: Path):
     place = Place(tmp_path)
     place.load("2025-10-01/map.csv", map_file(map_row("1", 186)))

@@ -284,7 +284,7 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[], Ben
         each.vault.close()
 
 
-SHARE = FILES if ALL else 50
+SHARE = FILES if ALL else 30
 
 
 @pytest.mark.parametrize("part", range(10))

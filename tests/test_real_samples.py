@@ -243,6 +243,7 @@ ROSTERS = {
 """Archive or folder to: layout of its users, its users, its enrolments."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", ROSTERS, ids=lambda path: path.stem)
 def test_a_roster_loads_whole(tmp_path: Path, path: Path):
     place = Place(tmp_path)

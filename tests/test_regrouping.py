@@ -322,6 +322,7 @@ def test_everyone_in_need_and_in_no_open_cycle_has_one_row_and_a_group_that_is_n
     ).is_empty()
 
 
+@pytest.mark.slow
 @settings(max_examples=30, deadline=None)
 @given(districts(), st.randoms(use_true_random=False))
 def test_neither_order_nor_other_districts_change_a_proposal(tables, random):

@@ -93,6 +93,7 @@ def test_nothing_vanishes_from_a_file_that_was_not_declared(place: Place):
     assert students(place) == {*TWENTY}
 
 
+@pytest.mark.slow
 def test_files_loaded_before_the_declaration_are_never_taken_for_full(place: Place):
     place.set_policy(POLICY)
     for day, some in zip(DAYS[:3], (TWENTY, [1], [2]), strict=True):
@@ -155,6 +156,7 @@ def test_other_terms_years_and_schools_are_not_touched(place: Place, columns: di
     assert students(place) == {*SOME, *range(101, 105)}
 
 
+@pytest.mark.slow
 def test_another_layout_lacks_nothing_of_this_one(place: Place):
     place.set_policy(POLICY + 'full_extracts = ["district_csv"]\n')
     load(place, DAYS[0], *rows_of(TWENTY))
@@ -207,6 +209,7 @@ def test_the_order_of_arrival_does_not_matter(tmp_path: Path, order: tuple[int, 
     assert students(place) == {*SOME, 19, 20}  # 18 is in neither of the last two, 20 and 19 in one each
 
 
+@pytest.mark.slow
 def test_a_late_extract_that_has_a_test_makes_it_stand_between_two_that_lack_it(begun: Place):
     load(begun, DAYS[1], *rows_of(SOME))
     load(begun, DAYS[3], *rows_of(SOME))
@@ -264,6 +267,7 @@ def test_a_confirmed_extract_loads_and_withdraws_at_once(place: Place):
     assert students(place) == {*MANY}
 
 
+@pytest.mark.slow
 def test_the_extract_after_a_confirmed_one_is_judged_anew(place: Place):
     load(place, DAYS[0], *rows_of(MANY))
     held = load(place, DAYS[1], *rows_of(range(1, 51)))

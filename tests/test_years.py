@@ -104,6 +104,7 @@ def test_a_correction_of_a_last_tier_is_told_to_what_follows_and_to_nothing_else
     assert signals["input_id"] != now["input_id"]
 
 
+@pytest.mark.slow
 def test_a_correction_of_no_last_tier_leaves_the_next_year_as_it_is(place: Place):
     before = files(place, "2026")
     assert arrive(place, OF_NO_LAST_TIER) == [("d1", "2025")]
