@@ -15,13 +15,14 @@ import pytest
 from deltalake import DeltaTable
 from filelock import FileLock
 
-from schemas.contract import Contract, columns, conform, descriptions, summary, table_name
+from schemas.contract import Contract, columns, conform, descriptions, empty, summary, table_name
 from schemas.marts import MARTS
 from schemas.projections import PROJECTIONS, ClassDecision, IngestLedger, RejectedRow, ScreeningResult, TierPlacement
 from tests.made_classes import POLICY, quality, school_data
 from transforms.classrooms import class_decisions
 from warehouse import publish as publishing
 from warehouse import shape
+from warehouse.projections import PartitionState
 from warehouse.publish import PublishFailed, connect, publish
 from warehouse.shape import EDUCATION_RECORD
 
@@ -191,6 +192,8 @@ def test_a_file_of_another_release_is_made_anew(home):
         with connect(spoilt, read_only=False) as connection:
             connection.execute(spoil)
             assert shape.of(connection) != made, spoil
+        assert publishing.unpublished(spoilt, empty(PartitionState), empty(IngestLedger)) is None
+    assert publishing.unpublished(target, empty(PartitionState), empty(IngestLedger)) == set()
     publish(spoilt, sources, {("d1", "2026")})
     with connect(spoilt) as connection:
         assert shape.of(connection) == made

@@ -174,8 +174,9 @@ def _note(connection: duckdb.DuckDBPyConnection, note: str) -> None:
 
 
 def unpublished(target: Path, partitions: pl.DataFrame, ledger: pl.DataFrame) -> set[Partition] | None:
-    """District-years of which the file shows something else than the stores hold; None where it shows nothing yet.
+    """District-years of which the file shows something else than the stores hold; None where all of it has to be made.
 
+    So it is where there is no file yet, and where another release made it.
     What a run that broke off left half-written is shown as it was before.
 
     Args:
@@ -183,10 +184,10 @@ def unpublished(target: Path, partitions: pl.DataFrame, ledger: pl.DataFrame) ->
         partitions: ``PartitionState`` as it stands.
         ledger: ``IngestLedger`` as it stands; a district with other rows is named with the year `all`.
     """
-    if not target.exists():
-        return None
     keys, reading = list(columns(PartitionState)), {"batch_id": pl.String, "attempt": pl.Int64}
     try:
+        if not _is_current(target):
+            return None
         with connect(target) as connection:
             state = connection.table(f"state.{table_name(PartitionState)}").select(*keys).fetchall()
             read = connection.table(f"log.{table_name(IngestLedger)}").select(*reading).fetchall()
