@@ -237,7 +237,8 @@ def correct(home: Home, number: int) -> None:
 def command(*words: str) -> None:
     """One command as a person types it; what it says and what it fails with is printed."""
     result = CliRunner().invoke(cli.app, list(words))
-    print(f"$ {words[0]} -> {result.exit_code}", result.output)
+    name = " ".join(words[: 2 if words[0] in ("explain", "student") else 1])
+    print(f"$ {name} -> {result.exit_code}", result.output)
     if result.exception is not None and not isinstance(result.exception, SystemExit):
         print(cli._told(result.exception) if isinstance(result.exception, Exception) else type(result.exception))
 
