@@ -6,7 +6,6 @@ names the student.
 """
 
 import json
-import os
 import secrets
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -46,7 +45,7 @@ from warehouse.home import Home, fingerprint
 from warehouse.log import READING, STATEMENT, Log, loaded
 from warehouse.projections import Projections
 from warehouse.publish import publish
-from warehouse.swap import restore
+from warehouse.swap import restore, sync
 from warehouse.vault import Vault
 
 UNDO = f"{COMMAND} --undo-block"
@@ -336,9 +335,9 @@ def _write_plan(home: Home, traces: _Traces, reason: str) -> Plan:
         frame.write_parquet(making / f"{name}.parquet")
     (making / "plan.json").write_text(json.dumps(asdict(plan)), "utf-8")
     for path in (*making.iterdir(), making):
-        _sync(path)
+        sync(path)
     making.rename(folder)
-    _sync(folder.parent)
+    sync(folder.parent)
     return plan
 
 
@@ -457,9 +456,9 @@ def _rewrite_copies(home: Home, plan: Plan) -> pl.DataFrame:
         part = path.with_name(f".{path.name}.part")
         part.write_bytes(copy)
         part.chmod(0o600)
-        _sync(part)
+        sync(part)
         part.replace(path)
-        _sync(path.parent)
+        sync(path.parent)
         if each["batch_id"]:
             hashes.append((each["batch_id"], sha256(copy).hexdigest()))
     for part in (home.archive / plan.district_id).glob("*/.*.part"):  # of loads that broke off
@@ -552,14 +551,6 @@ def _rewrite_reports(home: Home, district: str) -> None:
             build_report(home, district)
         except NothingToReport:
             shutil.rmtree(plain)
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 # Taking it back

@@ -141,7 +141,7 @@ class Loader:
                 ledger = self.log.ledger_rows([district_id])
             report.rows += self._retry_parked(reader, ledger, aliases, renew)
             known = self.log.ledger_rows([district_id])
-            record_state_ids(self.log, self.vault, self.secret, district_id, agency, known, self.now)
+            record_state_ids(self.log, self.vault, self.secret, district_id, agency, known, now)
             report.removed_files = self._remove_past(district_id, policy)
             if report.rows:
                 self.log.pack(district_id, renew)

@@ -25,7 +25,7 @@ from deltalake.schema import ArrayType, PrimitiveType, StructType
 
 from schemas.contract import Contract, columns, conform, nullable, summary, table_name
 from warehouse.faults import reason
-from warehouse.swap import restore, take_place
+from warehouse.swap import restore, sync, take_place
 
 STATISTICS = ("occurred_on", "export_at", "recorded_at", "benchmark_window", "measure")
 """Only these columns get statistics: ids and text must not stand in the transaction log (SEMANTICS 5.4)."""
@@ -319,11 +319,7 @@ def _sync_below(folder: Path) -> None:
     """Have everything below a folder on the disk."""
     for here, _, files in os.walk(folder):
         for path in (*(Path(here, name) for name in files), Path(here)):
-            handle = os.open(path, os.O_RDONLY)
-            try:
-                os.fsync(handle)
-            finally:
-                os.close(handle)
+            sync(path)
 
 
 def _stored(table: DeltaTable) -> dict[str, pl.DataType]:

@@ -1,6 +1,5 @@
 """The DuckDB file people query: built beside the old one and renamed into place, so that nobody meets a lock."""
 
-import os
 import re
 import shutil
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -26,6 +25,7 @@ from warehouse import shape
 from warehouse.faults import disk_fault
 from warehouse.projections import UNDER_WAY, PartitionState
 from warehouse.shape import LOG, SCHEMAS, STATE, text
+from warehouse.swap import sync
 
 Source = DeltaTable | Sequence[str]
 """Where a table is read from: a Delta table, or the URIs of its Parquet files, percent-encoded as Delta gives them."""
@@ -313,16 +313,8 @@ def _beside(target: Path) -> Iterator[Path]:
     try:
         yield made
         made.chmod(0o640)
-        _sync(made)
+        sync(made)
         made.replace(target)
-        _sync(target.parent)
+        sync(target.parent)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

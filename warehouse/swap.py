@@ -37,6 +37,15 @@ def take_place(made: Path, target: Path) -> None:
         before.rename(made)
 
 
+def sync(path: Path) -> None:
+    """Have a file, or the names in a folder, on the disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
 def restore(target: Path) -> None:
     """Put back the folder that a kill between two renames left aside."""
     before = target.with_name(f".{target.name}.before")
