@@ -26,8 +26,6 @@ _TOGETHER = 300
 """Cells, at least, of one linear programme over cells that sums do not link to others."""
 _ROUNDS = 12
 """Pairs of tables tried on many cells at once, before cells are sought one by one."""
-_MOST = 4000
-"""Cells up to which all that sums link is looked at in one linear programme, where parts of it did not do."""
 
 
 @dataclass(frozen=True)
@@ -181,7 +179,7 @@ class _Attack:
         return not self.contradicted.any()
 
     def seek(self) -> None:
-        """Look for witnesses where they are soonest found: small tables, pairs and groups of districts, then all."""
+        """Look for witnesses where they are soonest found: small tables, districts with others that help, then all."""
         small = [part for part in self.parts if len(part) <= _TOGETHER]
         for part in self.parts:
             if len(part) > _TOGETHER:
@@ -189,11 +187,10 @@ class _Attack:
                 for cells in chain(
                     scopes.tables(self.unknown),
                     scopes.districts(),
-                    scopes.pairs(is_inner=True, with_alike=True),
-                    scopes.pairs(is_inner=False, with_alike=True),
-                    scopes.groups(is_near=True),
-                    scopes.groups(is_near=False),
-                    [part] if len(part) <= _MOST else [],
+                    scopes.crossings(with_alike=True),
+                    scopes.helped(with_whole=False),
+                    scopes.helped(with_whole=True),
+                    [part],
                 ):
                     self._seek(cells[self.unknown[cells]])
         for cells in _together(small):

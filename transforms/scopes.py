@@ -17,12 +17,8 @@ Cells = NDArray[np.int64]
 
 _TOGETHER = 300
 """Cells of one table; a larger one is looked at by some places at a time."""
-_NEAR = 2
-"""Places of a district that help it, besides those that need it: those with most withheld."""
 _HELPERS = 3
 """Districts, the largest, that help every other: what is withheld there serves many."""
-_GROUP = 6
-"""Districts, alike in size, that are looked at together where two are not enough."""
 
 
 class Scopes:
@@ -67,53 +63,39 @@ class Scopes:
         """Lowest places of one district, the district standing still."""
         for cells in grouped(self.deep, self.block):
             if self._is_needy(cells):
-                yield self._near(cells)
+                yield cells
 
-    def pairs(self, is_inner: bool, with_alike: bool) -> Iterator[Cells]:
-        """Two districts: each with the largest, and with those that are most like it in size.
+    def crossings(self, with_alike: bool) -> Iterator[Cells]:
+        """What two districts cross, their totals standing still: each with the largest.
 
         Args:
-            is_inner: Only crossings of the district itself, its totals standing still.
-            with_alike: Not with the largest alone.
+            with_alike: Also with those that are most like it in size.
         """
-        of = self.inner if is_inner else self.of_district
-        whole = self.whole if self.withheld[self.whole].any() and not is_inner else self.whole[:0]
+        of = self.inner
         helpers = [*range(len(of))][: -_HELPERS - 1 : -1]
         for at, own in enumerate(of):
             alike = [each for each in (at + 1, at - 1, at + 2) if 0 <= each < len(of)] if with_alike else []
             for partner in [*helpers, *alike]:
                 if partner != at and self._is_needy(own):
-                    yield self._near(np.unique(np.concatenate([own, of[partner], whole])))
+                    yield np.sort(np.concatenate([own, of[partner]]))
 
-    def groups(self, is_near: bool) -> Iterator[Cells]:
-        """Some districts and the whole.
+    def helped(self, with_whole: bool) -> Iterator[Cells]:
+        """One district with all its places, the largest first: with the largest other, then with more and the whole.
 
         Args:
-            is_near: Without lowest places that neither need help nor give it.
+            with_whole: The whole, and more districts that help.
         """
         of = self.of_district
-        for at in range(0, max(len(of), 1), _GROUP):
-            cells = np.unique(np.concatenate([*of[at : at + _GROUP], *of[-1:], self.whole]))
-            if self._is_needy(cells):
-                yield self._near(cells) if is_near else cells
+        for at, own in reversed([*enumerate(of)]):
+            others = [each for number, each in enumerate(of) if number != at]
+            if self._is_needy(own):
+                near = [*others[-_HELPERS:], self.whole] if with_whole else others[-1:]
+                yield np.sort(np.concatenate([own, *near]))
+        if with_whole and self._is_needy(self.whole):
+            yield np.sort(np.concatenate([*of[-_HELPERS - 1 :], self.whole]))
 
     def _is_needy(self, cells: Cells) -> bool:
         return bool((self.withheld[cells] & ~self.is_safe[cells]).any())
-
-    def _near(self, cells: Cells) -> Cells:
-        """These cells, of the lowest places only those that are not safe, and of few others what is withheld."""
-        deep = cells[self.is_deep[cells]]
-        places, at = np.unique(self.place[deep], return_inverse=True)
-        is_needy = np.bincount(at, self.withheld[deep] & ~self.is_safe[deep], len(places)) > 0
-        withheld = np.bincount(at, self.withheld[deep], len(places))
-        block = np.zeros(len(places), np.int64)
-        block[at] = self.block[deep]
-        order = np.lexsort((-withheld, is_needy, block))
-        first = np.flatnonzero(np.diff(block[order], prepend=-1))
-        rank = np.empty(len(places), np.int64)
-        rank[order] = np.arange(len(places)) - np.repeat(first, np.diff(np.append(first, len(places))))
-        is_near = is_needy[at] | ((rank < _NEAR)[at] & self.withheld[deep])
-        return np.sort(np.concatenate([cells[~self.is_deep[cells]], deep[is_near]]))
 
 
 def grouped(cells: Cells, number: NDArray[np.integer]) -> list[Cells]:

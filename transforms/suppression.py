@@ -30,16 +30,18 @@ Cells = NDArray[np.int64]
 
 DEAR = 20.0
 """A total costs as many times its weight (METHOD 4.4)."""
+_WHOLE_DEAR = 5.0
+"""What is said of the whole costs as many times more than that: a state must be able to say how it stands."""
 _EXACT = 500
 """Cells that sums link to one another, up to which the cheapest pattern of all is sought."""
 _LOST = 12
 """Cells for which another proof is sought before a cell is released again."""
+_TRIES = 6
+"""Times that a change in whole numbers is sought, where fractions go far enough."""
 _ROUNDS = 12
 """Pairs of tables tried on many cells at once, before cells are sought one by one."""
 _CUTS = 40
 """Rounds of cuts before the cheapest pattern is given up for a cheap one."""
-_SURROUND = 1
-"""Times that more is withheld beside what could not be protected."""
 _NUDGE = 1e-3
 """How far a shown cell may move while cuts are sought: of all proofs that one is found that rests on fewest cells."""
 _SLACK = 1e-6
@@ -88,9 +90,10 @@ def primaries(problem: Problem, rule: Rule) -> Flags:
 
 
 def standard_weights(cells: pl.DataFrame) -> Floats:
-    """1 + ln(1 + value), totals 20 times that (METHOD 4.4)."""
+    """1 + ln(1 + value), totals 20 times that (METHOD 4.4), and those of the whole 100 times."""
     weights = 1 + np.log1p(cells["value"].to_numpy())
-    return np.where(cells["is_total"].to_numpy(), DEAR, 1.0) * weights
+    is_whole = (cells["level"] == 0).to_numpy() & (cells["level"] > 0).any()
+    return np.where(cells["is_total"].to_numpy(), DEAR, 1.0) * np.where(is_whole, _WHOLE_DEAR, 1.0) * weights
 
 
 def _protect_in_steps(state: "_State", scopes: Scopes, part: Cells) -> None:
@@ -99,25 +102,21 @@ def _protect_in_steps(state: "_State", scopes: Scopes, part: Cells) -> None:
     What is wide for who knows all the rest is wide. So nothing of an earlier step has to be looked at again.
     """
     state.enlarge(part)
-    for again in range(_SURROUND, -1, -1):
-        is_complete = False
-        while not is_complete:
-            for cells in chain(scopes.tables(state.is_open | state.withheld), scopes.districts()):
-                state.protect(cells)
-            for cells in scopes.pairs(is_inner=True, with_alike=True):
-                state.prove(cells)
-            for cells in chain(
-                scopes.pairs(is_inner=True, with_alike=False),
-                scopes.pairs(is_inner=False, with_alike=True),
-                scopes.groups(is_near=True),
-            ):
-                state.protect(cells)
-            for cells in scopes.groups(is_near=False):
-                state.prove(cells)
-            is_complete = not state.enlarge(part)
-        state.show_again(part)
-        if not again or not state.surround(part):
-            return
+    is_complete = False
+    while not is_complete:
+        for cells in chain(scopes.tables(state.is_open | state.withheld), scopes.districts()):
+            state.protect(cells)
+        for cells in scopes.crossings(with_alike=True):
+            state.prove(cells)
+        for cells in chain(
+            scopes.crossings(with_alike=False),
+            scopes.helped(with_whole=False),
+            scopes.helped(with_whole=True),
+            [part],
+        ):
+            state.protect(cells)
+        is_complete = not state.enlarge(part)
+    state.show_again(part)
 
 
 class _State:
@@ -192,18 +191,6 @@ class _State:
         for cell in part[self.withheld[part] & ~self.is_safe[part] & ~self.is_primary[part] & self.is_open[part]]:
             self.withheld[cell] = False
             self.withheld[cell] = self.is_needed(int(cell))
-
-    def surround(self, part: Cells) -> bool:
-        """Withhold the two cheapest cells of every sum of a cell that could not be protected: with more it may be."""
-        added = False
-        for cell in part[self.withheld[part] & ~self.is_safe[part]]:
-            for row in self.of_cell.indices[self.of_cell.indptr[cell] : self.of_cell.indptr[cell + 1]]:
-                cells = self._of_sum(row)
-                open_ = cells[self.is_open[cells] & ~self.withheld[cells] & (self.value[cells] >= self.need[cell])]
-                cheapest = open_[np.lexsort((open_, self.weights[open_]))][:2]
-                self.withheld[cheapest] = True
-                added |= len(cheapest) > 0
-        return added
 
     def is_needed(self, cell: int) -> bool:
         """As long as this cell is shown some shown total leaves a small number to its withheld parts."""
@@ -330,10 +317,7 @@ class _Scope:
             this, other = (column, size + column) if side == 0 else (size + column, column)
             most[this], most[other] = min(most[this], self.need[column] - moved), 0.0
             self.paths.bound(np.zeros(2 * size), most)
-            direction = -np.concatenate([price, price]) - 1e-4
-            direction[this] = 1e6
-            both = self.paths.furthest(direction)
-            change = _Tables(self.relations, self.need).keep(both[:size] - both[size:])
+            change = self._change(np.concatenate([price, price]) + 1e-4, this)
             if change[column]:
                 found.append(change)
                 moved += abs(change[column])
@@ -342,6 +326,19 @@ class _Scope:
                     tables.keep(change)
                 return np.array(found)
         return np.zeros((0, size))
+
+    def _change(self, price: Floats, target: int) -> Floats:
+        """The cheapest change, up or down by column, that moves the target furthest; none where none is whole."""
+        random = np.random.default_rng(0)
+        for again in range(_TRIES):
+            # Of dearer changes one may be whole where the cheapest is a fraction.
+            direction = -price * (1 + random.random(len(price)) * (again > 0))
+            direction[target] = 1e6
+            both = self.paths.furthest(direction)
+            change = _Tables(self.relations, self.need).keep(both[: self.size] - both[self.size :])
+            if change[target % self.size] or both[target] < _SLACK:
+                return change
+        return np.zeros(self.size)
 
     def _released(self, chosen: Flags, given: Flags, wanted: Flags, changes: Floats) -> tuple[Flags, Floats]:
         """Show again what is not needed, dearest first, as long as other changes are found for what it served."""
