@@ -248,13 +248,10 @@ class _Attack:
             left = still
             if is_slow or not left.any():
                 break
-        for at in np.flatnonzero(left & (self.high[cells] > self.low[cells])):
-            left = ~self.is_wide[cells]
-            for sign in (1.0, -1.0) if left[at] else ():
-                changes.bound(np.where(left, near, low), np.where(left, far, high))
-                direction = 1e-3 * np.where(random.random(len(cells)) < 0.5, 1.0, -1.0) * left
-                direction[at] = sign
-                self._keep(cells, relations, changes.furthest(direction))
+        for at in np.flatnonzero(left):
+            for sign in (1.0, -1.0):
+                if not self.is_wide[cells[at]]:
+                    self._keep(cells, relations, changes.path(int(at), sign, low, high))
 
     def _bounds(self, cells: Whole) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         low, high = self.least[cells] - self.base[cells], self.most[cells] - self.base[cells]

@@ -1,5 +1,6 @@
 """Linear programmes over changes of cells, solved by HiGHS again and again from where the last one ended."""
 
+from functools import cached_property
 from typing import Any
 
 import highspy
@@ -12,6 +13,8 @@ Floats = NDArray[np.float64]
 
 _NODES = 500
 _FRACTION = 1e-6
+_TRIES = 6
+"""Times that a change in whole numbers is sought, where fractions go far enough."""
 _DUAL_SIMPLEX, _PRIMAL_SIMPLEX = 1, 4
 
 
@@ -87,13 +90,19 @@ class Changes:
         self._solver.setOptionValue("simplex_strategy", _PRIMAL_SIMPLEX if self._is_feasible else _DUAL_SIMPLEX)
         self._solver.setOptionValue("simplex_iteration_limit", self._patience)
         self._solver.run()
+        self._is_feasible = True
         if self._solver.getModelStatus() != highspy.HighsModelStatus.kOptimal:
             # The simplex can run in circles; the dual one, from scratch, then does not.
-            self._solver.clearSolver()
-            self._solver.setOptionValue("simplex_strategy", _DUAL_SIMPLEX)
-            self._solver.setOptionValue("simplex_iteration_limit", highspy.kHighsIInf)
-            self._solver.run()
-        self._is_feasible = True
+            return self.furthest_afresh(direction)
+        return np.array(self._solver.getSolution().col_value)
+
+    def furthest_afresh(self, direction: Floats) -> Floats:
+        """The same, forgetting the last answer: sooner found if the new one is near no change at all."""
+        self._solver.clearSolver()
+        self._solver.changeColsCost(self.cells, self._every, direction)
+        self._solver.setOptionValue("simplex_strategy", _DUAL_SIMPLEX)
+        self._solver.setOptionValue("simplex_iteration_limit", highspy.kHighsIInf)
+        self._solver.run()
         return np.array(self._solver.getSolution().col_value)
 
     def proven(self, direction: Floats) -> tuple[Floats, Floats]:
@@ -107,12 +116,39 @@ class Changes:
         return change, reduced
 
 
-class MergedChanges:
-    """The same, with columns that can only change as one in one column, and without those that cannot change."""
+class Paths:
+    """The same for one cell at a time, by changes of few others: in tables most of these are whole numbers."""
 
     def __init__(self, relations: sparse.csr_array) -> None:
-        movable = movable_columns(relations)
-        inside = relations[:, movable]
+        self.relations, self.cells = relations, relations.shape[1]
+        self._changes = Changes(sparse.hstack([relations, -relations]).tocsr())
+
+    def furthest(self, cell: int, low: Floats, high: Floats, price: Floats) -> Floats:
+        """The cheapest whole change within bounds that moves a cell up as far as it can; none where none is found.
+
+        To move it down, give the bounds of the change backwards: -high and -low.
+        """
+        most = np.concatenate([high, -low])
+        most[self.cells + cell] = 0.0
+        self._changes.bound(np.zeros(2 * self.cells), most)
+        price, random = np.concatenate([price, price]) + 1e-4, np.random.default_rng(0)
+        for again in range(_TRIES):
+            # Of dearer changes one may be whole where the cheapest is a fraction.
+            direction = -price * (1 + random.random(2 * self.cells) * (again > 0))
+            direction[cell] = 1e6
+            both = self._changes.furthest_afresh(direction)
+            whole = whole_part(self.relations, both[: self.cells] - both[self.cells :])
+            if both[cell] < _FRACTION or (whole[cell] and not (self.relations @ whole).any()):
+                return whole if whole[cell] else np.zeros(self.cells)
+        return np.zeros(self.cells)
+
+
+class MergedChanges:
+    """Both, with columns that can only change as one in one column, and without those that cannot change."""
+
+    def __init__(self, relations: sparse.csr_array) -> None:
+        self._movable = np.flatnonzero(movable_columns(relations))
+        inside = relations[:, self._movable]
         merged = merged_columns(inside[np.flatnonzero(np.diff(inside.indptr))])
         kept = np.flatnonzero(np.diff(merged.tocsc().indptr))
         self._as_one = merged[:, kept]
@@ -120,23 +156,48 @@ class MergedChanges:
         left.eliminate_zeros()
         entries = self._as_one.tocoo()
         self._row, self._column, self._is_alike = entries.row, entries.col, entries.data > 0
-        self._movable, self._size = movable, len(kept)
-        self._changes = Changes(left[np.flatnonzero(np.diff(left.indptr))])
+        self._cells, self._size = relations.shape[1], len(kept)
+        self._relations = left[np.flatnonzero(np.diff(left.indptr))]
+
+    @cached_property
+    def _changes(self) -> Changes:
+        return Changes(self._relations)
+
+    @cached_property
+    def _paths(self) -> Paths:
+        return Paths(self._relations)
 
     def bound(self, low: Floats, high: Floats) -> None:
         """Let every cell change by as much."""
+        self._changes.bound(*self._merged(low, high))
+
+    def furthest(self, direction: Floats) -> Floats:
+        """A change that goes as far as it can."""
+        if not self._size:
+            return np.zeros(self._cells)
+        return self._of_cells(self._changes.furthest(self._as_one.T @ direction[self._movable]))
+
+    def path(self, cell: int, sign: float, low: Floats, high: Floats) -> Floats:
+        """A whole change of few cells within bounds that moves one cell as far as it can."""
+        at = np.flatnonzero(self._movable[self._row] == cell)
+        if not len(at):
+            return np.zeros(self._cells)
+        sign = sign if self._is_alike[at[0]] else -sign
+        least, most = self._merged(low, high)
+        least, most = (least, most) if sign > 0 else (-most, -least)
+        return self._of_cells(sign * self._paths.furthest(int(self._column[at[0]]), least, most, np.ones(self._size)))
+
+    def _merged(self, low: Floats, high: Floats) -> tuple[Floats, Floats]:
         low, high = low[self._movable][self._row], high[self._movable][self._row]
         least, most = np.full(self._size, -np.inf), np.full(self._size, np.inf)
         np.maximum.at(least, self._column, np.where(self._is_alike, low, -high))
         np.minimum.at(most, self._column, np.where(self._is_alike, high, -low))
-        self._changes.bound(least, most)
+        return least, most
 
-    def furthest(self, direction: Floats) -> Floats:
-        """A change that goes as far as it can."""
-        change = np.zeros(len(direction))
-        if self._size:
-            change[self._movable] = self._as_one @ self._changes.furthest(self._as_one.T @ direction[self._movable])
-        return change
+    def _of_cells(self, change: Floats) -> Floats:
+        every = np.zeros(self._cells)
+        every[self._movable] = self._as_one @ change
+        return every
 
 
 def furthest_whole(relations: sparse.csr_array, low: Floats, high: Floats, direction: Floats) -> Floats | None:

@@ -16,6 +16,7 @@ from transforms.programmes import (
     Changes,
     Cover,
     HardToFind,
+    Paths,
     furthest_whole,
     merged_columns,
     movable_columns,
@@ -36,8 +37,6 @@ _EXACT = 500
 """Cells that sums link to one another, up to which the cheapest pattern of all is sought."""
 _LOST = 12
 """Cells for which another proof is sought before a cell is released again."""
-_TRIES = 6
-"""Times that a change in whole numbers is sought, where fractions go far enough."""
 _ROUNDS = 12
 """Pairs of tables tried on many cells at once, before cells are sought one by one."""
 _CUTS = 40
@@ -295,7 +294,7 @@ class _Scope:
         given = chosen.copy()
         value = np.full(self.size, np.inf)
         np.minimum.at(value, self.column, state.value[cells])
-        self.paths = Changes(sparse.hstack([self.relations, -self.relations]).tocsr())
+        self.paths = Paths(self.relations)
         tables, kept = _Tables(self.relations, self.need), []
         price = self.cost / np.minimum(self.need, np.maximum(1, self.up))
         order = np.flatnonzero(self.is_wanted)
@@ -311,13 +310,11 @@ class _Scope:
 
     def _path(self, column: int, price: Floats, may: Flags, tables: _Tables) -> Floats:
         """Whole changes, none or up to two, that together move a column as far as it needs, at least price."""
-        found, moved, size = [], 0.0, self.size
+        found, moved = [], 0.0
         for side in (0, 1):
-            most = np.concatenate([self.up * may, -self.down * may])
-            this, other = (column, size + column) if side == 0 else (size + column, column)
-            most[this], most[other] = min(most[this], self.need[column] - moved), 0.0
-            self.paths.bound(np.zeros(2 * size), most)
-            change = self._change(np.concatenate([price, price]) + 1e-4, this)
+            low, high = (self.down * may, self.up * may) if side == 0 else (-self.up * may, -self.down * may)
+            high[column] = min(high[column], self.need[column] - moved)
+            change = self.paths.furthest(column, low, high, price) * (1 if side == 0 else -1)
             if change[column]:
                 found.append(change)
                 moved += abs(change[column])
@@ -325,20 +322,7 @@ class _Scope:
                 for change in found:
                     tables.keep(change)
                 return np.array(found)
-        return np.zeros((0, size))
-
-    def _change(self, price: Floats, target: int) -> Floats:
-        """The cheapest change, up or down by column, that moves the target furthest; none where none is whole."""
-        random = np.random.default_rng(0)
-        for again in range(_TRIES):
-            # Of dearer changes one may be whole where the cheapest is a fraction.
-            direction = -price * (1 + random.random(len(price)) * (again > 0))
-            direction[target] = 1e6
-            both = self.paths.furthest(direction)
-            change = _Tables(self.relations, self.need).keep(both[: self.size] - both[self.size :])
-            if change[target % self.size] or both[target] < _SLACK:
-                return change
-        return np.zeros(self.size)
+        return np.zeros((0, self.size))
 
     def _released(self, chosen: Flags, given: Flags, wanted: Flags, changes: Floats) -> tuple[Flags, Floats]:
         """Show again what is not needed, dearest first, as long as other changes are found for what it served."""
