@@ -310,7 +310,7 @@ class Killed(BaseException):
 
 
 POINTS = (
-    (erasure, "_sync"),
+    (erasure, "sync"),
     (erasure, "_drop"),
     (erasure, "copy_without"),
     (erasure, "refresh"),
