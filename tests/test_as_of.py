@@ -202,10 +202,10 @@ def test_the_same_id_gives_the_same_bytes_on_any_day_and_a_new_one_only_where_so
     assert len(known) > len({each[:-1] for each in known}), "nothing that was new gave a new id"
 
 
-@pytest.fixture
-def backfilled(tmp_path: Path) -> Place:
+@pytest.fixture(scope="module")
+def backfilled(tmp_path_factory: pytest.TempPathFactory) -> Place:
     """A year that was received in 2019 and loaded in 2026."""
-    place = Place(tmp_path / "home")
+    place = Place(tmp_path_factory.mktemp("backfilled"))
     old = {"term": "Fall 2019-2020", "day": "09/16/2019", "percentile": ""}
     place.load("2019-09-20/received-2019-10-15/map.csv", map_file(map_row("1", 186, **old), map_row("2", 190, **old)))
     place.load("2019-11-01/received-2019-11-15/map.csv", map_file(map_row("1", 192, **old), map_row("2", 190, **old)))
