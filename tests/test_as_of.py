@@ -161,7 +161,7 @@ def history(seed: int) -> list[Step]:
     return steps
 
 
-@pytest.mark.parametrize("seed", [0, *(pytest.param(each, marks=pytest.mark.slow) for each in range(1, 20))])
+@pytest.mark.parametrize("seed", [3, *(pytest.param(each, marks=pytest.mark.slow) for each in range(20) if each != 3)])
 def test_a_past_day_is_the_run_that_never_saw_what_came_after(tmp_path: Path, seed: int):
     steps = history(seed)
     cut = random.Random(seed).randint(4, len(steps) - 1)

@@ -259,9 +259,8 @@ def _block_slot(
     )
 
 
-@lru_cache(maxsize=100_000)
 def _places(entries: tuple[str, ...], names: tuple[str, ...]) -> list[int]:
-    """Where a header is one of these entries, or fits a pattern among them; files of one export share their headers."""
+    """Where a header is one of these entries, or fits a pattern among them."""
     plain, patterns = _matchers(entries)
     return [
         at for at, name in enumerate(names) if name and (name in plain or any(each.search(name) for each in patterns))
