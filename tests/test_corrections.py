@@ -183,6 +183,7 @@ def test_a_split_gives_the_named_facts_to_another_and_what_corrects_them_later_f
     assert sorted(tests["score"]) == [184, 195]
 
 
+@pytest.mark.slow
 def test_splitting_back_undoes_it_to_the_byte(place: Place):
     own, before = keys(place), place.tables()
     split(place.home, own["A"], own["B"], [event(place, "A", 186)], WHY, place.sources())

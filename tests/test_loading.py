@@ -228,7 +228,9 @@ def assert_rows_over_attempts(rows: list[dict[str, object]]) -> None:
 
 
 @pytest.mark.parametrize("landing", [POLICY, pytest.param(KEEP, marks=pytest.mark.slow)])
-@pytest.mark.parametrize("shape", ["csv", "gz", "zip", "xlsx", "sheets"])
+@pytest.mark.parametrize(
+    "shape", ["csv", "zip", *(pytest.param(each, marks=pytest.mark.slow) for each in ("gz", "xlsx", "sheets"))]
+)
 def test_parked_rows_are_read_again_when_a_later_roster_has_them(tmp_path: Path, landing: str, shape: str):
     place = Place(tmp_path, landing)
     place.load("1/users.csv", users_file("1", "2"))
