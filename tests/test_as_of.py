@@ -223,10 +223,10 @@ def scores_on(place: Place, out: Path, day: str, by: str) -> list[float]:
     ("day", "by", "scores"),
     [
         ("2019-10-14", "received", []),
-        ("2019-10-15", "received", [186, 190]),
+        pytest.param("2019-10-15", "received", [186, 190], marks=pytest.mark.slow),
         ("2019-11-15", "received", [190, 192]),
         ("2019-11-15", "recorded", []),
-        ("2026-12-31", "recorded", [190, 192]),
+        pytest.param("2026-12-31", "recorded", [190, 192], marks=pytest.mark.slow),
     ],
 )
 def test_a_backfilled_year_is_known_from_the_day_it_was_received(

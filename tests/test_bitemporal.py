@@ -152,7 +152,7 @@ WAYS = {
 }
 
 
-@pytest.fixture(scope="module", params=WAYS)
+@pytest.fixture(scope="module", params=["by files", pytest.param("by commands", marks=pytest.mark.slow)])
 def place(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Place:
     """The log as it stands at the end of the year."""
     made = Place(tmp_path_factory.mktemp("known"), POLICY + SETTINGS)

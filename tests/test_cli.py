@@ -245,7 +245,7 @@ def test_a_warehouse_that_is_none_is_told_by_its_name(tmp_path: Path):
     ("command", "heavy"),
     [
         (["--help"], ("dagster", "great_expectations", "polars", "pandera", "deltalake", "duckdb")),
-        (["status"], ("dagster", "great_expectations")),
+        pytest.param(["status"], ("dagster", "great_expectations"), marks=pytest.mark.slow),
     ],
     ids=["help", "status"],
 )

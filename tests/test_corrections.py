@@ -434,6 +434,7 @@ def test_the_flag_of_a_class_leads_to_when_its_tests_were_known(place: Place):
 # Students who move
 
 
+@pytest.mark.slow
 def test_a_student_who_moves_to_another_school_keeps_the_history(tmp_path: Path):
     place = Place(tmp_path, POLICY)
     place.load("2026-01-20/classes.csv", CLASSES)

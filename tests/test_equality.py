@@ -84,6 +84,7 @@ TELLINGS = st.lists(
 )
 
 
+@pytest.mark.slow
 @examples(15, share=15)
 @given(TELLINGS.flatmap(lambda each: st.tuples(st.just(each), st.permutations(range(len(each))))))
 def test_exports_of_one_test_mean_the_same_in_whatever_order_they_arrive(
@@ -150,6 +151,7 @@ def test_each_file_is_matched_by_its_own_best_column_whenever_the_roster_comes(t
     assert_same(first.tables(), last.tables())
 
 
+@pytest.mark.slow
 def test_a_file_the_roster_would_hold_is_not_matched_by_chance_when_it_came_before(tmp_path: Path):
     """One id in ten stands in the roster by accident: held with a roster, nobody's without."""
     roster = {"2025-08-01/users.csv": users_file(*STUDENTS)}
@@ -291,10 +293,13 @@ def test_files_in_any_order_give_equal_projections(
     if order == "roster last":
         units.sort(key=lambda unit: "roster" in unit or "2026-06-25" in unit)
     place = place_of(tmp_path)
-    for unit in units:
+    portion = 3 if order == "random 1" else 1
+    for number, unit in enumerate(units, 1):
         land(place, unit, files[unit])
+        if number % portion:
+            continue
         place.load()  # what comes between the two rosters is held until the first
-        if unit == units[len(units) // 2]:
+        if number == len(units) // 2 // portion * portion:
             place.refresh()  # what stood half way leaves no trace
     assert place.load().still_held == 0
     place.refresh()

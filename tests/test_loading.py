@@ -138,8 +138,8 @@ def test_a_score_that_changes_and_changes_back_is_three_events(place: Place):
 @pytest.mark.parametrize(
     "order",
     [
-        *[(0, 2, 1), (1, 2, 0), (2, 1, 0)],
-        *(pytest.param(each, marks=pytest.mark.slow) for each in ((0, 1, 2), (1, 0, 2), (2, 0, 1))),
+        (2, 1, 0),
+        *(pytest.param(each, marks=pytest.mark.slow) for each in itertools.permutations(range(3)) if each != (2, 1, 0)),
     ],
 )
 def test_the_order_of_arrival_does_not_matter(tmp_path: Path, order: tuple[int, ...]):

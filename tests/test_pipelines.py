@@ -229,6 +229,7 @@ def test_a_held_school_year_keeps_its_last_good_version_and_is_told_until_it_is_
     assert Work(home).run(["a"]).exit_code == DONE
 
 
+@pytest.mark.slow
 def test_one_district_of_several_is_one_run_for_it_alone(tmp_path: Path, instance: dg.DagsterInstance):
     home = home_of(tmp_path, a=POLICY, b=POLICY, c=POLICY)
     for district in "abc":
