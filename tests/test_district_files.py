@@ -42,8 +42,6 @@ def first(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Home, Outc
     for district, made in zip(DISTRICTS, sorted(home.landing.iterdir()), strict=True):
         for path in made.glob("map_growth/*_[WS]*.csv"):  # one window is as good as three
             path.unlink()
-        if district == "yuma":
-            shutil.rmtree(made / "roster")
         made.rename(home.landing / district)
         (home.policies / f"{district}.toml").write_text(POLICY if district == "yuma" else OWN)
     with dg.DagsterInstance.ephemeral() as instance:
