@@ -84,10 +84,13 @@ def _named_by_people(known: People) -> pl.DataFrame:
 
 
 def _standing(log: Log, family: str, districts: Sequence[str], readings: pl.DataFrame, known: People) -> pl.DataFrame:
-    seen = log.sighted(family, districts, readings).collect()
     names = [name for name in columns(FAMILIES[family]) if name not in _WHERE_FROM]
     told = log.events(family, districts, readings).select(names).collect()
-    rows = _versions(seen, told, standing_retractions(log, family, districts, readings))
+    if told.is_empty():  # most districts lack some family
+        rows = told.with_columns(last_export_at="export_at")
+    else:
+        seen = log.sighted(family, districts, readings).collect()
+        rows = _versions(seen, told, standing_retractions(log, family, districts, readings))
     if family == "screening":
         extracts = log.extracts(districts, readings)
         if extracts[0].height:

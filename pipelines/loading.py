@@ -142,7 +142,7 @@ class Loader:
             report.rows += self._retry_parked(reader, ledger, aliases, renew)
             known = self.log.ledger_rows([district_id])
             record_state_ids(self.log, self.vault, self.secret, district_id, agency, known, now)
-            report.removed_files = self._remove_past(district_id, policy)
+            report.removed_files = self._remove_past(district_id, policy, known)
             if report.rows:
                 self.log.pack(district_id, renew)
         return report
@@ -237,9 +237,9 @@ class Loader:
         if policy.landing == "move" and landed.member is None and landed.is_unchanged:
             _remove(landed.path)
 
-    def _remove_past(self, district_id: str, policy: DistrictPolicy) -> int:
+    def _remove_past(self, district_id: str, policy: DistrictPolicy, ledger: pl.DataFrame) -> int:
         """Remove archived files that the policy no longer keeps; their ledger rows stay. Returns how many."""
-        return remove(self.home, district_id, self._past(self.log.ledger_rows([district_id]), policy).rows())
+        return remove(self.home, district_id, self._past(ledger, policy).rows())
 
     def _clear(self, files: Sequence[KnownFile], status: Mapping[str, str], refused: Sequence[Refused]) -> None:
         """Archives and workbooks leave the landing folder once everything in them is loaded."""

@@ -1,5 +1,6 @@
 """Districts that were loaded once and a browser, for tests that only look."""
 
+import gc
 import os
 import pickle
 import shutil
@@ -20,10 +21,35 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-LONGEST = ("test_pipelines", "test_equality", "test_report_browser", "test_report_sheets", "test_district_files")
-"""Modules to begin with: begun last, one of them would run alone while the other process waits."""
+LONGEST = (
+    "test_pipelines",
+    "test_equality",
+    "test_report_browser",
+    "test_corrections",
+    "test_cli",
+    "test_cycles",
+    "test_withdrawals",
+    "test_loading",
+    "test_layouts",
+    "test_publication",
+    "test_district_files",
+    "test_lending",
+    "test_bitemporal",
+    "test_as_of",
+    "test_publish",
+    "test_report",
+    "test_kills",
+    "test_erasure",
+    "test_real_samples",
+)
+"""Modules to begin with: begun last, one of them would run alone while the other process waits.
+
+Nor do two stand together that ask for the same district: while one process makes it the other would wait.
+"""
 CORRECTED = "map_growth/AssessmentResults_Spring_corrected.csv"
 RENAMED = "map_growth/renamed.csv"
+
+gc.set_threshold(50_000, 20, 100)  # half a million objects are modules and stay: to look through them takes long
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -117,7 +117,7 @@ passed = Passed()
 def watch() -> None:
     """Let the run say when it passes a boundary."""
     transaction, write, record = Vault.transaction, Table._write, Log.record
-    archive, take, replace, sync = Loader._archive, Loader._take, Table.replace, publishing._sync
+    archive, take, replace, sync = Loader._archive, Loader._take, Table.replace, publishing.sync
 
     @contextmanager
     def told_transaction(self: Vault) -> Iterator[None]:
@@ -159,7 +159,7 @@ def watch() -> None:
     Loader._archive = told_archive  # type: ignore[method-assign]
     Loader._take = told_take  # type: ignore[method-assign]
     Table.replace = told_replace  # type: ignore[method-assign]
-    publishing._sync = told_sync
+    publishing.sync = told_sync
     work.plausible = None  # type: ignore[assignment]
     work._expect_news = lambda: None
     Work.look_at_warehouse = lambda self: None  # type: ignore[method-assign]

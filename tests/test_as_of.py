@@ -161,7 +161,7 @@ def history(seed: int) -> list[Step]:
     return steps
 
 
-@pytest.mark.parametrize("seed", [0, *(pytest.param(each, marks=pytest.mark.slow) for each in range(1, 20))])
+@pytest.mark.parametrize("seed", [3, *(pytest.param(each, marks=pytest.mark.slow) for each in range(20) if each != 3)])
 def test_a_past_day_is_the_run_that_never_saw_what_came_after(tmp_path: Path, seed: int):
     steps = history(seed)
     cut = random.Random(seed).randint(4, len(steps) - 1)
@@ -202,10 +202,10 @@ def test_the_same_id_gives_the_same_bytes_on_any_day_and_a_new_one_only_where_so
     assert len(known) > len({each[:-1] for each in known}), "nothing that was new gave a new id"
 
 
-@pytest.fixture
-def backfilled(tmp_path: Path) -> Place:
+@pytest.fixture(scope="module")
+def backfilled(tmp_path_factory: pytest.TempPathFactory) -> Place:
     """A year that was received in 2019 and loaded in 2026."""
-    place = Place(tmp_path / "home")
+    place = Place(tmp_path_factory.mktemp("backfilled"))
     old = {"term": "Fall 2019-2020", "day": "09/16/2019", "percentile": ""}
     place.load("2019-09-20/received-2019-10-15/map.csv", map_file(map_row("1", 186, **old), map_row("2", 190, **old)))
     place.load("2019-11-01/received-2019-11-15/map.csv", map_file(map_row("1", 192, **old), map_row("2", 190, **old)))
@@ -223,10 +223,10 @@ def scores_on(place: Place, out: Path, day: str, by: str) -> list[float]:
     ("day", "by", "scores"),
     [
         ("2019-10-14", "received", []),
-        ("2019-10-15", "received", [186, 190]),
+        pytest.param("2019-10-15", "received", [186, 190], marks=pytest.mark.slow),
         ("2019-11-15", "received", [190, 192]),
         ("2019-11-15", "recorded", []),
-        ("2026-12-31", "recorded", [190, 192]),
+        pytest.param("2026-12-31", "recorded", [190, 192], marks=pytest.mark.slow),
     ],
 )
 def test_a_backfilled_year_is_known_from_the_day_it_was_received(

@@ -157,7 +157,7 @@ CHANGES: Mapping[str, tuple[Change, str, set[str], frozenset[str]]] = {
     ),
 }  # fmt: skip
 """What happens, to whom, the years it is about, and the tables that read facts of that kind."""
-FAST = ("a corrected score", "an old score that moves a tier")
+FAST = ("an old score that moves a tier",)
 ABOUT_STUDENTS = ("screening_result", "need_level", "tier_placement", "class_membership")
 
 

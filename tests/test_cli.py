@@ -15,7 +15,7 @@ from pipelines import cli
 from pipelines.commands.options import BLOCKED, DONE, NOTHING, WRONG_USE
 from pipelines.demo import is_free, make_demo
 from schemas.projections import ClassDecision, QualityResult
-from tests.conftest import RENAMED, Lived
+from tests.conftest import RENAMED, Lived, Small
 from warehouse.home import Home
 from warehouse.projections import Projections
 from warehouse.publish import UnreadableWarehouse, ask
@@ -164,14 +164,14 @@ def test_a_file_nobody_knows_ends_with_three_and_shows_no_cell(tmp_path: Path):
     assert tierline("layouts", tmp_path / "empty.csv", "--home", tmp_path / "none")[0] == NOTHING
 
 
-def test_verify_passes_on_a_good_home_and_blocks_on_another(lived: Lived, tampered: Home):
-    code, out, _ = tierline("verify", "--rebuild", "--home", lived.home.root, "--json")
+def test_verify_passes_on_a_good_home_and_blocks_on_another(small: Small, spoilt: Home):
+    code, out, _ = tierline("verify", "--rebuild", "--home", small.home.root, "--json")
     assert code == DONE
     assert all(each["is_passed"] for each in json.loads(out))
-    next(path for path in tampered.archive.rglob("*") if path.is_file()).unlink()
-    code, out, _ = tierline("verify", "--home", tampered.root)
+    next(path for path in spoilt.archive.rglob("*") if path.is_file()).unlink()
+    code, out, _ = tierline("verify", "--home", spoilt.root)
     assert code == BLOCKED
-    assert f"NOT {lived.district}: archive: 1 archived files are missing" in out
+    assert f"NOT {small.district}: archive: 1 archived files are missing" in out
 
 
 @pytest.mark.slow
@@ -245,7 +245,7 @@ def test_a_warehouse_that_is_none_is_told_by_its_name(tmp_path: Path):
     ("command", "heavy"),
     [
         (["--help"], ("dagster", "great_expectations", "polars", "pandera", "deltalake", "duckdb")),
-        (["status"], ("dagster", "great_expectations")),
+        pytest.param(["status"], ("dagster", "great_expectations"), marks=pytest.mark.slow),
     ],
     ids=["help", "status"],
 )

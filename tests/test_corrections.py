@@ -183,6 +183,7 @@ def test_a_split_gives_the_named_facts_to_another_and_what_corrects_them_later_f
     assert sorted(tests["score"]) == [184, 195]
 
 
+@pytest.mark.slow
 def test_splitting_back_undoes_it_to_the_byte(place: Place):
     own, before = keys(place), place.tables()
     split(place.home, own["A"], own["B"], [event(place, "A", 186)], WHY, place.sources())
@@ -433,6 +434,7 @@ def test_the_flag_of_a_class_leads_to_when_its_tests_were_known(place: Place):
 # Students who move
 
 
+@pytest.mark.slow
 def test_a_student_who_moves_to_another_school_keeps_the_history(tmp_path: Path):
     place = Place(tmp_path, POLICY)
     place.load("2026-01-20/classes.csv", CLASSES)

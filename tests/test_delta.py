@@ -112,6 +112,17 @@ def test_two_writers_may_add_the_same_column(folder, monkeypatch):
     assert [each.name for each in later.delta().schema().fields][-2:] == ["tested_on", "strands"]
 
 
+def test_who_looked_before_sees_what_another_appended_and_rebuilt(folder):
+    mine, other = table(folder, Now), table(folder, Now)
+    assert students(mine.scan()) == [("ana",), ("ben",)]
+    other.append(row("cy"))
+    assert students(mine.scan()) == [("ana",), ("ben",), ("cy",)]
+    other.rebuild(lambda rows: rows.filter(pl.col("subject_key") != "ana"))
+    assert students(mine.scan()) == students(other.scan()) == [("ben",), ("cy",)]
+    mine.append(row("dan"))
+    assert students(other.scan()) == [("ben",), ("cy",), ("dan",)]
+
+
 @pytest.mark.parametrize(
     ("contract", "told"),
     [(Stricter, "made.*: tier is new and may not be null"), (Whole, "made.*: score has another type")],

@@ -121,6 +121,7 @@ def test_what_the_home_keeps_saves_work_and_changes_nothing(place: Place):
     assert all(rows.equals(place.tables()[name]) for name, rows in before.items())
 
 
+@pytest.mark.slow
 def test_a_retraction_and_a_merge_are_named_by_their_command(place: Place):
     low = {"00", "03"}
     at(place, "2025-10-01").load("2025-10-01/map.csv", scores(low, 2))

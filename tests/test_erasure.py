@@ -91,11 +91,17 @@ def workbook(*students: str) -> bytes:
     return made.getvalue()
 
 
-def make(root: Path, *students: str) -> Place:
-    """A home with these students in two schools, and files of every kind; nothing is loaded yet."""
+def new(root: Path) -> Place:
+    """A home without a file, that finds its secret by itself."""
     place = Place(root, POLICY)
     (place.home.vault / "secret").write_text(SECRET.hex())
     (place.home.vault / "secret").chmod(0o600)
+    return place
+
+
+def make(root: Path, *students: str) -> Place:
+    """A home with these students in two schools, and files of every kind; nothing is loaded yet."""
+    place = new(root)
     place.land("2025-09-01/classes.csv", CLASSES)
     place.land("2025-09-01/users.csv", users_file(*students))
     lines = [(each, "X", "2025-08-20", "2025-12-01") for each in students]
@@ -310,7 +316,7 @@ class Killed(BaseException):
 
 
 POINTS = (
-    (erasure, "_sync"),
+    (erasure, "sync"),
     (erasure, "_drop"),
     (erasure, "copy_without"),
     (erasure, "refresh"),
@@ -717,10 +723,10 @@ def test_a_copy_of_a_workbook_has_its_cells_and_nothing_else():
 
 
 def test_what_links_the_student_to_other_districts_goes_too(tmp_path: Path):
-    place = make(tmp_path, CHILD, *OTHERS[:2])
+    place = new(tmp_path)
     (place.home.policies / "home.toml").write_text('cross_district_links = true\nagreement = "of the boards"\n')
-    place.land("2025-09-01/users.csv", users_file(CHILD, *OTHERS[:2], state="9"))
-    place.load()
+    place.load("2025-09-01/users.csv", users_file(CHILD, *OTHERS[:2], state="9"))
+    place.load("2025-09-20/map.csv", map_file(*map(row, (CHILD, *OTHERS[:2]))))
     own = identified(place).filter(pl.col("subject_key").is_in(keys_of(place)))
     assert own.height == 1
     markers = [*own["state_id_hash"], *own["event_id"], *keys_of(place)]

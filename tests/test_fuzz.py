@@ -310,7 +310,7 @@ def test_files_that_were_hit_anywhere_are_read_or_held(
     ),
     st.integers(0, 2**32),
 )
-@examples(FILES, share=60)
+@examples(FILES, share=100)
 def test_files_with_any_cells_are_read_or_held(bench, source: Path, changes: list[tuple[int, int, str]], seed: int):
     name, data = wrapped(by_cells(source, changes), source.name, random.Random(seed))
     bench().assert_accounted(name, data, source)

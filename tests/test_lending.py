@@ -19,7 +19,7 @@ from warehouse.projections import Projections
 from warehouse.vault import derived_keys
 
 DISTRICTS = ("d001", "d002", "d003", "d004")
-HOME = {"districts": 4, "students": 2400, "schools": 2}
+HOME = {"districts": 4, "students": 1600, "schools": 2}
 """In no grade has a district three schools, and in every grade the home has eight."""
 
 

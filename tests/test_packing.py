@@ -7,6 +7,7 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+from deltalake import DeltaTable
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -97,7 +98,7 @@ def test_a_batch_stays_known_after_packing(table: Table):
 def test_what_is_appended_while_the_rows_are_sorted_is_not_lost(table: Table, monkeypatch: pytest.MonkeyPatch):
     table.append(sightings(("k", "a", 0)), "t0")
     late = sightings(("k", "b", 1))
-    old = table.delta()
+    old = DeltaTable(table.uri)
     table.append(late, "t1")
     monkeypatch.setattr(table, "delta", lambda: old)
     assert not table.pack(PACKED, PARTITION)

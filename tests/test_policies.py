@@ -97,6 +97,7 @@ def test_retroactive_needs_a_reason():
         DistrictPolicy(time_zone="America/Denver", retroactive=True)
 
 
+@pytest.mark.slow
 def test_each_retroactive_change_has_a_reason_of_its_own(place: Place):
     place.set_policy(policy(25, 'retroactive = true\nreason = "The board corrected the cut."\n'))
     place.load()

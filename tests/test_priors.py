@@ -171,7 +171,9 @@ HARD = [
 ]
 
 
-@pytest.mark.parametrize("group", [*HARD, *made(np.random.default_rng(5), 5)])
+@pytest.mark.parametrize(
+    "group", [*HARD, *(pytest.param(each, marks=pytest.mark.slow) for each in made(np.random.default_rng(5), 5))]
+)
 def test_posteriors_agree_with_adaptive_quadrature(group):
     fitted, found = two_level.fit(schools([group]))
     parameters = (fitted.mean[0], fitted.class_strength[0], fitted.school_strength[0])

@@ -124,6 +124,9 @@ SCORED = [
     Sample(FASTBRIDGE / "sample_anonymized_file_cbmm_process.csv", "fastbridge_cbmmath_process", fastbridge_scores),
 ]
 
+SLOW = [each for each in SCORED if each.path.stem.endswith(("cbmm_auto", "cbmm_process"))]
+"""The other files of the widest export are read by the same code."""
+
 
 def landed(place: Place, path: Path) -> dict[str, object]:
     """Land a sample alone, load it, and give its ledger row."""
@@ -135,7 +138,11 @@ def landed(place: Place, path: Path) -> dict[str, object]:
     return row
 
 
-@pytest.mark.parametrize("sample", SCORED, ids=lambda sample: sample.path.stem)
+@pytest.mark.parametrize(
+    "sample",
+    [pytest.param(each, marks=pytest.mark.slow if each in SLOW else ()) for each in SCORED],
+    ids=lambda sample: sample.path.stem,
+)
 def test_every_score_of_a_sample_is_a_screening_result(tmp_path: Path, sample: Sample):
     place = Place(tmp_path)
     row = landed(place, sample.path)
@@ -280,7 +287,9 @@ def combo_of(path: Path) -> str:
     return out.getvalue()
 
 
-@pytest.mark.parametrize("days", [("2021-10-01", "2021-10-02"), ("2021-10-01", "2021-10-01")])
+@pytest.mark.parametrize(
+    "days", [pytest.param(("2021-10-01", "2021-10-02"), marks=pytest.mark.slow), ("2021-10-01", "2021-10-01")]
+)
 def test_assessment_results_then_combo_and_the_reverse_give_the_same(tmp_path: Path, days: tuple[str, str]):
     exports = {f"{days[0]}/AssessmentResults.csv": MAP.read_text(), f"{days[1]}/Combo.csv": combo_of(MAP)}
     shown = []

@@ -197,6 +197,7 @@ def test_a_report_that_fails_leaves_the_old_one(lived: Lived, tmp_path: Path, mo
     assert [each.name for each in tmp_path.rglob("*") if each.suffix != ".lock"] == [lived.district, "old.html"]
 
 
+@pytest.mark.slow
 def test_each_table_is_asked_once(lived: Lived, monkeypatch: pytest.MonkeyPatch):
     asked: list[str] = []
 

@@ -218,6 +218,7 @@ def test_a_late_extract_that_has_a_test_makes_it_stand_between_two_that_lack_it(
     assert students(begun) == {*TWENTY}
 
 
+@pytest.mark.slow
 def test_a_day_in_the_past_knows_only_what_was_loaded_by_then(place: Place):
     recorded = [load(place, day, *rows_of(TWENTY if day == DAYS[0] else SOME))["recorded_at"] for day in DAYS[:3]]
     assert [len(students(place, moment)) for moment in recorded] == [20, 20, 17]  # type: ignore[arg-type]
@@ -240,6 +241,7 @@ def test_more_than_ten_and_five_percent_wait_for_a_person(place: Place):
     assert (again.rows, again.still_held) == ([], 1)
 
 
+@pytest.mark.slow
 def test_five_percent_of_many_are_no_reason_to_wait(place: Place):
     load(place, DAYS[0], *rows_of(range(1, 281)))
     assert load(place, DAYS[1], *rows_of(range(1, 267)))["status"] == "loaded"  # 14 of 280, five percent

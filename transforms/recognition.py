@@ -137,8 +137,8 @@ def lay_over(layout: Layout, names: tuple[str, ...], aliases: Mapping[str, Seque
         fit.slots.append(Slot(fact=fact, positions=slot_positions, strands=strands))
     if layout.blocks:
         _place_blocks(fit, names, aliases)
-    fit.known |= {at for at, name in enumerate(names) if _lists(layout.also, name)}
-    fit.forbidden = tuple(name for name in names if _lists(layout.absent, name))
+    fit.known.update(_places(layout.also, names))
+    fit.forbidden = tuple(names[at] for at in _places(layout.absent, names))
     return fit
 
 
@@ -259,11 +259,12 @@ def _block_slot(
     )
 
 
-@lru_cache(maxsize=100_000)
-def _lists(entries: tuple[str, ...], name: str) -> bool:
-    """Whether a header is among these names, or fits a pattern among them; files of one export share their headers."""
+def _places(entries: tuple[str, ...], names: tuple[str, ...]) -> list[int]:
+    """Where a header is one of these entries, or fits a pattern among them."""
     plain, patterns = _matchers(entries)
-    return bool(name) and (name in plain or any(each.search(name) for each in patterns))
+    return [
+        at for at, name in enumerate(names) if name and (name in plain or any(each.search(name) for each in patterns))
+    ]
 
 
 @lru_cache

@@ -67,6 +67,8 @@ class Table:
         self.contract = contract
         self.partition_by = list(partition_by)
         self.storage_options = dict(storage_options or {})
+        self._opened: tuple[DeltaTable, int] | None = None
+        """The table as it was last looked at, and which folder it was."""
 
     def delta(self) -> DeltaTable:
         """The table as it stands now: created from its contract, or given the columns that the contract has gained."""
@@ -93,15 +95,28 @@ class Table:
             raise StoreError(f"table {self.name}: cannot be created: {reason(error)}") from None
 
     def _found(self) -> DeltaTable | None:
-        """The table as it stands now: who only looks makes nothing."""
+        """The table as it stands now: who only looks makes nothing.
+
+        Opened once, and then brought up to date: that takes a fifth of the time. A rebuilt table is opened anew.
+        """
         try:
-            found = DeltaTable(self.uri, storage_options=self.storage_options)
-        except TableNotFoundError:
+            folder = self._folder()
+            if self._opened is None or self._opened[1] != folder:
+                self._opened = DeltaTable(self.uri, storage_options=self.storage_options), folder
+            else:
+                self._opened[0].update_incremental()
+        except (FileNotFoundError, TableNotFoundError):
+            self._opened = None
             return None
         except (DeltaError, OSError) as error:
+            self._opened = None
             raise StoreError(f"table {self.name}: cannot be read: {reason(error)}") from None
-        self._require_kin(found)
-        return found
+        self._require_kin(self._opened[0])
+        return self._opened[0]
+
+    def _folder(self) -> int:
+        """Which folder has the table's own log; all the same in an object store, where no table is made anew."""
+        return 0 if "://" in self.uri else Path(self.uri, "_delta_log").stat().st_ino
 
     def _require_kin(self, table: DeltaTable) -> None:
         """A contract may gain columns that may be null, and lose columns; what rows hold keeps its type."""
@@ -221,7 +236,7 @@ class Table:
             raise StoreError(f"table {self.name} stands in an object store; only one in a folder can be made anew.")
         made = self.clear()
         fresh = copy.copy(self)
-        fresh.uri = str(made)
+        fresh.uri, fresh._opened = str(made), None
         if self._found() is None and more is None:
             return
         fresh.delta()
