@@ -13,8 +13,12 @@ Floats = NDArray[np.float64]
 
 _NODES = 500
 _FRACTION = 1e-6
+_STEP = 1e-4
+"""Price of a step that costs nothing: of equal changes the one of fewest cells is taken."""
 _TRIES = 6
-"""Times that a change in whole numbers is sought, where fractions go far enough."""
+"""Times that a linear programme is asked for a change in whole numbers, where fractions go far enough."""
+_CHEAP = 0.5
+"""A change in whole numbers may cost as much more than the cheapest, as a share."""
 _DUAL_SIMPLEX, _PRIMAL_SIMPLEX = 1, 4
 
 
@@ -123,15 +127,22 @@ class Paths:
         self.relations, self.cells = relations, relations.shape[1]
         self._changes = Changes(sparse.hstack([relations, -relations]).tocsr())
 
-    def furthest(self, cell: int, low: Floats, high: Floats, price: Floats) -> Floats:
+    def furthest(self, cell: int, low: Floats, high: Floats, price: Floats, *, is_hard: bool = True) -> Floats:
         """The cheapest whole change within bounds that moves a cell up as far as it can; none where none is found.
 
         To move it down, give the bounds of the change backwards: -high and -low.
+
+        Args:
+            cell: Which is moved.
+            low: Furthest down.
+            high: Furthest up.
+            price: Of a step of each cell.
+            is_hard: Ask an integer programme where all else gives fractions.
         """
-        most = np.concatenate([high, -low])
+        most, price = np.concatenate([high, -low]), np.concatenate([price, price]) + _STEP
         most[self.cells + cell] = 0.0
         self._changes.bound(np.zeros(2 * self.cells), most)
-        price, random = np.concatenate([price, price]) + 1e-4, np.random.default_rng(0)
+        random, may = np.random.default_rng(0), price <= _STEP
         for again in range(_TRIES):
             # Of dearer changes one may be whole where the cheapest is a fraction.
             direction = -price * (1 + random.random(2 * self.cells) * (again > 0))
@@ -140,7 +151,26 @@ class Paths:
             whole = whole_part(self.relations, both[: self.cells] - both[self.cells :])
             if both[cell] < _FRACTION or (whole[cell] and not (self.relations @ whole).any()):
                 return whole if whole[cell] else np.zeros(self.cells)
-        return np.zeros(self.cells)
+            may |= both > _FRACTION
+        most[cell] = np.floor(both[cell] + _FRACTION)
+        return self._among(cell, np.flatnonzero(may & (most > 0)), most, price) if is_hard else np.zeros(self.cells)
+
+    def _among(self, cell: int, steps: NDArray[np.int64], most: Floats, price: Floats) -> Floats:
+        """A change in whole numbers that moves a cell so far by these steps up and down; none if there is none."""
+        solver, high = _solver(), most[steps]
+        relations = sparse.hstack([self.relations, -self.relations]).tocsc()[:, steps].tocsr()
+        relations = relations[np.flatnonzero(np.diff(relations.indptr))].tocsc()
+        model = _model(relations, np.where(steps == cell, high, 0.0), high)
+        model.sense_, model.col_cost_ = highspy.ObjSense.kMinimize, price[steps]
+        model.integrality_ = [highspy.HighsVarType.kInteger] * len(steps)
+        solver.setOptionValue("mip_rel_gap", _CHEAP)
+        solver.setOptionValue("mip_max_nodes", _NODES)
+        solver.passModel(model)
+        solver.run()
+        both = np.zeros(2 * self.cells)
+        if solver.getInfo().primal_solution_status == highspy.kSolutionStatusFeasible:
+            both[steps] = np.rint(np.array(solver.getSolution().col_value))
+        return both[: self.cells] - both[self.cells :]
 
 
 class MergedChanges:

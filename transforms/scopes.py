@@ -17,8 +17,10 @@ Cells = NDArray[np.int64]
 
 _TOGETHER = 300
 """Cells of one table; a larger one is looked at by some places at a time."""
-_HELPERS = 3
+_HELPERS = 2
 """Districts, the largest, that help every other: what is withheld there serves many."""
+_NEAR = 10
+"""Lowest places of each of these that help along."""
 
 
 class Scopes:
@@ -89,10 +91,18 @@ class Scopes:
         for at, own in reversed([*enumerate(of)]):
             others = [each for number, each in enumerate(of) if number != at]
             if self._is_needy(own):
-                near = [*others[-_HELPERS:], self.whole] if with_whole else others[-1:]
-                yield np.sort(np.concatenate([own, *near]))
+                near = [self._near(each) for each in (others[-_HELPERS:] if with_whole else others[-1:])]
+                yield np.sort(np.concatenate([own, *near, *([self.whole] if with_whole else [])]))
         if with_whole and self._is_needy(self.whole):
             yield np.sort(np.concatenate([*of[-_HELPERS - 1 :], self.whole]))
+
+    def _near(self, cells: Cells) -> Cells:
+        """Of these cells, of the lowest places only those of few: where most is withheld."""
+        deep = cells[self.is_deep[cells]]
+        places, at = np.unique(self.place[deep], return_inverse=True)
+        order = np.argsort(-np.bincount(at, self.withheld[deep], len(places)), kind="stable")
+        is_near = np.isin(at, order[:_NEAR])
+        return np.concatenate([cells[~self.is_deep[cells]], deep[is_near]])
 
     def _is_needy(self, cells: Cells) -> bool:
         return bool((self.withheld[cells] & ~self.is_safe[cells]).any())

@@ -300,7 +300,9 @@ class _Scope:
         order = np.flatnonzero(self.is_wanted)
         for column in order[np.lexsort((order, value[order]))]:
             if not tables.is_wide()[column]:
-                found = self._path(int(column), np.where(chosen, 0.0, price), np.ones(self.size, bool), tables)
+                found = self._path(
+                    int(column), np.where(chosen, 0.0, price), np.ones(self.size, bool), tables, is_hard=True
+                )
                 chosen |= (found != 0).any(axis=0)
                 kept.append(found)
         changes = np.concatenate([*kept, np.zeros((0, self.size))])
@@ -308,13 +310,13 @@ class _Scope:
         apart = changes.max(axis=0, initial=0) - changes.min(axis=0, initial=0)
         state.is_safe[cells[(chosen & (apart >= self.need - _SLACK))[self.column]]] = True
 
-    def _path(self, column: int, price: Floats, may: Flags, tables: _Tables) -> Floats:
+    def _path(self, column: int, price: Floats, may: Flags, tables: _Tables, *, is_hard: bool) -> Floats:
         """Whole changes, none or up to two, that together move a column as far as it needs, at least price."""
         found, moved = [], 0.0
         for side in (0, 1):
             low, high = (self.down * may, self.up * may) if side == 0 else (-self.up * may, -self.down * may)
             high[column] = min(high[column], self.need[column] - moved)
-            change = self.paths.furthest(column, low, high, price) * (1 if side == 0 else -1)
+            change = self.paths.furthest(column, low, high, price, is_hard=is_hard) * (1 if side == 0 else -1)
             if change[column]:
                 found.append(change)
                 moved += abs(change[column])
@@ -354,7 +356,7 @@ class _Scope:
         may[column] = False
         for each in lost:
             if not tables.is_wide()[each]:
-                found = self._path(int(each), self.cost * 1e-2, may, tables)
+                found = self._path(int(each), self.cost * 1e-2, may, tables, is_hard=False)
                 if not len(found):
                     return None
                 changes = np.concatenate([changes, found])
