@@ -11,7 +11,7 @@ import os
 import resource
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -57,44 +57,50 @@ def main() -> None:
     parser.add_argument("--districts", type=int, default=180)
     parser.add_argument("--schools", type=int, default=1800)
     parser.add_argument("--windows", type=int, default=WINDOWS)
-    parser.add_argument("--statistic", choices=list(STATISTICS), default="need")
+    parser.add_argument("--statistics", choices=list(STATISTICS), nargs="+", default=["need"])
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results"))
     arguments = parser.parse_args()
-    result: dict[str, Any]
+    arguments.out.mkdir(parents=True, exist_ok=True)
     if arguments.peer:
         tables = [compared(seed) for seed in range(TABLES)]
-        name, result = "peer", {"tables": tables}
         for each in tables:
             print("{kind}: {ours} hidden in {seconds:.2f} s, peer {theirs} in {peer_seconds:.2f} s".format(**each))
+        name, result = "peer", {"tables": tables}
     else:
-        name = f"state-{arguments.districts}-{arguments.statistic}"
-        result = state(arguments.districts, arguments.schools, arguments.windows, arguments.statistic)
-        print(
-            "{statistic}: {cells:,} cells, {primary:,} primary, {secondary_share:.1%} of the others withheld"
-            " ({forced_share:.1%} are the only company of a primary in a whole): suppressed in {suppress:.0f} s and"
-            " audited in {audit:.0f} s of processor, both in {seconds:.0f} s on {processes} processes;"
-            " {by_witness:,} by witness, {by_solver:,} by solver, {unprotected:,} unprotected, {findings:,} findings;"
-            " {gibibytes:.1f} GiB".format(**result)
-        )
-    arguments.out.mkdir(parents=True, exist_ok=True)
+        result = state(arguments.districts, arguments.schools, arguments.windows, arguments.statistics)
+        for each in result["statistics"]:
+            print(
+                "{statistic}: {cells:,} cells, {primary:,} primary, {secondary_share:.1%} of the others withheld"
+                " ({forced_share:.1%} are the only company of a primary in a whole): suppressed in {suppress:.0f} s and"
+                " audited in {audit:.0f} s of processor; {by_witness:,} by witness, {by_solver:,} by solver,"
+                " {unprotected:,} unprotected, {findings:,} findings".format(**each)
+            )
+        print("in all {seconds:.0f} s on {processes} processes, {gibibytes:.1f} GiB".format(**result))
+        name = f"state-{arguments.districts}-{'-'.join(arguments.statistics)}"
     (arguments.out / f"suppression-{name}.json").write_text(json.dumps(result, indent=1) + "\n")
 
 
-def state(districts: int, schools: int, windows: int, statistic: str) -> dict[str, Any]:
-    """One statistic of a simulated state, suppressed and audited: windows apart, as they are published."""
+def state(districts: int, schools: int, windows: int, statistics: Sequence[str]) -> dict[str, Any]:
+    """Statistics of a simulated state, suppressed and audited: windows apart, as they are published."""
     begun = time.perf_counter()
-    asked = [(districts, schools, window, statistic) for window in range(windows)]
     with ProcessPoolExecutor(PROCESSES) as pool:
-        found = list(pool.map(one_window, *zip(*asked, strict=True)))
-    of_all = {name: sum(each[name] for each in found) for name in found[0]}
-    others = of_all["cells"] - of_all["primary"]
-    return of_all | {
-        "statistic": statistic,
-        "secondary_share": of_all["secondary"] / others,
-        "forced_share": of_all["forced"] / others,
+        asked = {
+            name: [pool.submit(one_window, districts, schools, window, name) for window in range(windows)]
+            for name in statistics
+        }
+        found = {name: [each.result() for each in tasks] for name, tasks in asked.items()}
+    of_all = []
+    for name, each_window in found.items():
+        total = {key: sum(each[key] for each in each_window) for key in each_window[0]}
+        others = total["cells"] - total["primary"]
+        shares = {"secondary_share": total["secondary"] / others, "forced_share": total["forced"] / others}
+        of_all.append({"statistic": name, **total, **shares})
+    peaks = [each["gibibytes"] for each_window in found.values() for each in each_window]
+    return {
+        "statistics": of_all,
         "seconds": time.perf_counter() - begun,
         "processes": PROCESSES,
-        "gibibytes": min(PROCESSES, windows) * max(each["gibibytes"] for each in found),
+        "gibibytes": min(PROCESSES, len(peaks)) * max(peaks),
     }
 
 

@@ -184,17 +184,16 @@ class _Attack:
         for part in self.parts:
             if len(part) > _TOGETHER:
                 scopes = Scopes(self.published, part, self.unknown, self.is_wide)
-                for cells in chain(
+                for each in chain(
                     scopes.tables(self.unknown),
                     scopes.districts(),
                     scopes.crossings(with_alike=True),
                     scopes.helped(with_whole=False),
                     scopes.helped(with_whole=True),
-                    [part],
                 ):
-                    self._seek(cells[self.unknown[cells]])
+                    self._seek(each.cells[self.unknown[each.cells]], each.own)
         for cells in _together(small):
-            self._seek(cells)
+            self._seek(cells, cells)
 
     def settle(self) -> None:
         """Solve for every cell that has no witness yet, no further than it needs."""
@@ -227,9 +226,9 @@ class _Attack:
             if most < np.inf and self.is_wide[wanted].all():
                 return
 
-    def _seek(self, cells: Whole) -> None:
+    def _seek(self, cells: Whole, own: Whole) -> None:
         left = ~self.is_wide[cells]
-        if not left.any():
+        if self.is_wide[own].all():
             return
         relations, _ = self._sums_of(cells)
         changes = MergedChanges(self.published.own[:, cells].tocsr())
@@ -248,7 +247,7 @@ class _Attack:
             left = still
             if is_slow or not left.any():
                 break
-        for at in np.flatnonzero(left):
+        for at in np.flatnonzero(left & np.isin(cells, own)):
             for sign in (1.0, -1.0):
                 if not self.is_wide[cells[at]]:
                     self._keep(cells, relations, changes.path(int(at), sign, low, high))

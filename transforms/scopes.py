@@ -5,6 +5,7 @@ a part that is chosen badly costs time and nothing else. Shared by `transforms.s
 """
 
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +22,13 @@ _HELPERS = 2
 """Districts, the largest, that help every other: what is withheld there serves many."""
 _NEAR = 10
 """Lowest places of each of these that help along."""
+
+
+class Part(NamedTuple):
+    """Cells that may change, everything else standing still, and those of them that this is for."""
+
+    cells: Cells
+    own: Cells
 
 
 class Scopes:
@@ -43,7 +51,7 @@ class Scopes:
         self.of_district.sort(key=len)
         self.inner = [each[~self.is_deep[each] & ~is_total[each]] for each in self.of_district]
 
-    def tables(self, may: Flags) -> Iterator[Cells]:
+    def tables(self, may: Flags) -> Iterator[Part]:
         """Tables of the lowest places in one district, their totals standing still.
 
         Args:
@@ -59,15 +67,15 @@ class Scopes:
             chunk = (starts * -(-len(inside) // _TOGETHER)) // len(inside)
             for each in np.split(inside, starts[np.flatnonzero(np.diff(chunk)) + 1]):
                 if self._is_needy(each):
-                    yield each
+                    yield Part(each, each)
 
-    def districts(self) -> Iterator[Cells]:
+    def districts(self) -> Iterator[Part]:
         """Lowest places of one district, the district standing still."""
         for cells in grouped(self.deep, self.block):
             if self._is_needy(cells):
-                yield cells
+                yield Part(cells, cells)
 
-    def crossings(self, with_alike: bool) -> Iterator[Cells]:
+    def crossings(self, with_alike: bool) -> Iterator[Part]:
         """What two districts cross, their totals standing still: each with the largest.
 
         Args:
@@ -79,22 +87,28 @@ class Scopes:
             alike = [each for each in (at + 1, at - 1, at + 2) if 0 <= each < len(of)] if with_alike else []
             for partner in [*helpers, *alike]:
                 if partner != at and self._is_needy(own):
-                    yield np.sort(np.concatenate([own, of[partner]]))
+                    yield Part(np.sort(np.concatenate([own, of[partner]])), own)
 
-    def helped(self, with_whole: bool) -> Iterator[Cells]:
+    def helped(self, with_whole: bool) -> Iterator[Part]:
         """One district with all its places, the largest first: with the largest other, then with more and the whole.
 
         Args:
-            with_whole: The whole, and more districts that help.
+            with_whole: The whole, and more districts that help; and at last everything at once.
         """
         of = self.of_district
         for at, own in reversed([*enumerate(of)]):
             others = [each for number, each in enumerate(of) if number != at]
             if self._is_needy(own):
                 near = [self._near(each) for each in (others[-_HELPERS:] if with_whole else others[-1:])]
-                yield np.sort(np.concatenate([own, *near, *([self.whole] if with_whole else [])]))
+                cells = np.sort(np.concatenate([own, *near, *([self.whole] if with_whole else [])]))
+                # Cells that help a district often move with its own alone: here they are sought as well.
+                yield Part(cells, cells if with_whole else own)
         if with_whole and self._is_needy(self.whole):
-            yield np.sort(np.concatenate([*of[-_HELPERS - 1 :], self.whole]))
+            cells = np.sort(np.concatenate([*of[-_HELPERS - 1 :], self.whole]))
+            yield Part(cells, cells)
+        every = np.sort(np.concatenate([*of, self.whole]))
+        if with_whole and self._is_needy(every):
+            yield Part(every, every)
 
     def _near(self, cells: Cells) -> Cells:
         """Of these cells, of the lowest places only those of few: where most is withheld."""

@@ -23,7 +23,7 @@ from transforms.programmes import (
     whole_part,
 )
 from transforms.publication import COMPLEMENT, STUDENTS, Problem, Rule
-from transforms.scopes import Scopes, components
+from transforms.scopes import Part, Scopes, components
 
 Floats = NDArray[np.float64]
 Flags = NDArray[np.bool_]
@@ -103,17 +103,14 @@ def _protect_in_steps(state: "_State", scopes: Scopes, part: Cells) -> None:
     state.enlarge(part)
     is_complete = False
     while not is_complete:
-        for cells in chain(scopes.tables(state.is_open | state.withheld), scopes.districts()):
-            state.protect(cells)
-        for cells in scopes.crossings(with_alike=True):
-            state.prove(cells)
-        for cells in chain(
-            scopes.crossings(with_alike=False),
-            scopes.helped(with_whole=False),
-            scopes.helped(with_whole=True),
-            [part],
+        for each in chain(scopes.tables(state.is_open | state.withheld), scopes.districts()):
+            state.protect(each)
+        for each in scopes.crossings(with_alike=True):
+            state.prove(each)
+        for each in chain(
+            scopes.crossings(with_alike=False), scopes.helped(with_whole=False), scopes.helped(with_whole=True)
         ):
-            state.protect(cells)
+            state.protect(each)
         is_complete = not state.enlarge(part)
     state.show_again(part)
 
@@ -154,18 +151,19 @@ class _State:
             is_complete = not self.enlarge(part)
         return True
 
-    def prove(self, cells: Cells) -> None:
-        """Find which withheld cells are safe by changes of withheld cells among these alone."""
-        if (self.withheld[cells] & ~self.is_safe[cells]).any():
-            _Scope(self, cells[self.withheld[cells]]).prove()
+    def prove(self, part: Part) -> None:
+        """Find which withheld cells are safe by changes of withheld cells of this part alone."""
+        if (self.withheld[part.own] & ~self.is_safe[part.own]).any():
+            _Scope(self, part.cells[self.withheld[part.cells]], part.own).prove()
 
-    def protect(self, cells: Cells) -> None:
-        """Withhold few more of these cells, so that changes among them alone make the others safe."""
-        self.prove(cells)
-        if (self.withheld[cells] & ~self.is_safe[cells]).any():
+    def protect(self, part: Part) -> None:
+        """Withhold few more cells of this part, so that changes among them alone make its own safe."""
+        self.prove(part)
+        if (self.withheld[part.own] & ~self.is_safe[part.own]).any():
+            cells = part.cells
             # Numbers of students that can be shown are: to withhold them beside their counts is seldom cheaper.
             may = self.is_open[cells] & (~self.is_whole[cells] | (self.withheld & self.is_whole)[cells].any())
-            _Scope(self, cells[may | self.withheld[cells]]).protect()
+            _Scope(self, cells[may | self.withheld[cells]], part.own).protect()
 
     def enlarge(self, part: Cells) -> bool:
         """Withhold one more cell of every sum whose withheld parts are a small number (SEMANTICS 8.3)."""
@@ -231,7 +229,7 @@ class _Tables:
 class _Scope:
     """Cells that may change while everything else stands still, those that only change as one in one column."""
 
-    def __init__(self, state: _State, cells: Cells) -> None:
+    def __init__(self, state: _State, cells: Cells, own: Cells) -> None:
         relations = state.own[:, cells].tocsr()
         movable = movable_columns(relations)
         cells, relations = cells[movable], relations[:, movable]
@@ -251,11 +249,13 @@ class _Scope:
         np.maximum.at(self.down, self.column, down)
         np.minimum.at(self.up, self.column, up)
         np.maximum.at(self.need, self.column, state.need[cells])
-        self.is_wanted = np.bincount(self.column, state.withheld[cells] & ~state.is_safe[cells], self.size) > 0
+        is_unsafe = state.withheld[cells] & ~state.is_safe[cells]
+        self.is_wanted = np.bincount(self.column, is_unsafe, self.size) > 0
+        self.is_own = np.bincount(self.column, is_unsafe & np.isin(cells, own), self.size) > 0
 
     def prove(self) -> None:
         """Find pairs of tables for the unsafe cells: many at once, then one by one those that can change at all."""
-        if not self.is_wanted.any():
+        if not self.is_own.any():
             return
         tables, changes = _Tables(self.relations, self.need), Changes(self.relations)
         random, left = np.random.default_rng(0), self.is_wanted
@@ -269,7 +269,7 @@ class _Scope:
             left = still
             if is_slow or not left.any():
                 break
-        for column in np.flatnonzero(left & (tables.high > tables.low)):
+        for column in np.flatnonzero(left & self.is_own & (tables.high > tables.low)):
             left = self.is_wanted & ~tables.is_wide()
             for sign in (1.0, -1.0) if left[column] else ():
                 self._bound(changes, left)
@@ -285,7 +285,7 @@ class _Scope:
 
     def protect(self) -> None:
         """Withhold the cells along the cheapest change that moves one unsafe cell; then the next, smallest first."""
-        if not self.is_wanted.any():
+        if not self.is_own.any():
             return
         state, cells = self.state, self.cells
         cost = np.where(state.withheld[cells], 0.0, state.weights[cells])
@@ -297,7 +297,7 @@ class _Scope:
         self.paths = Paths(self.relations)
         tables, kept = _Tables(self.relations, self.need), []
         price = self.cost / np.minimum(self.need, np.maximum(1, self.up))
-        order = np.flatnonzero(self.is_wanted)
+        order = np.flatnonzero(self.is_own)
         for column in order[np.lexsort((order, value[order]))]:
             if not tables.is_wide()[column]:
                 found = self._path(
