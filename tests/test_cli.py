@@ -164,6 +164,7 @@ def test_a_file_nobody_knows_ends_with_three_and_shows_no_cell(tmp_path: Path):
     assert tierline("layouts", tmp_path / "empty.csv", "--home", tmp_path / "none")[0] == NOTHING
 
 
+@pytest.mark.slow
 def test_verify_passes_on_a_good_home_and_blocks_on_another(small: Small, spoilt: Home):
     code, out, _ = tierline("verify", "--rebuild", "--home", small.home.root, "--json")
     assert code == DONE

@@ -391,6 +391,7 @@ def test_what_was_known_when_follows_corrections_and_what_is_taken_back(place: P
     ]
 
 
+@pytest.mark.slow
 def test_a_version_that_was_taken_back_is_marked_and_the_one_before_stands(place: Place):
     retract(place.home, event(place, "A", 192), "correction_was_wrong", sources=place.sources())
     versions = shown(place, "A")["Versions of tests"].sort("export_at")

@@ -200,6 +200,7 @@ def test_readers_of_a_districts_file_keep_answering_while_a_new_one_is_published
     reader.stdout.close()
 
 
+@pytest.mark.slow
 def test_a_districts_file_waits_for_the_lock_of_the_whole(home: Home, monkeypatch: pytest.MonkeyPatch):
     home.warehouse_of("north").unlink()
     monkeypatch.setitem(publish.__kwdefaults__, "timeout", 0.1)

@@ -94,6 +94,7 @@ def test_exports_of_one_test_mean_the_same_in_whatever_order_they_arrive(
     assert_same(told(tellings), told(tellings[number] for number in case[1]))
 
 
+@pytest.mark.slow
 def test_exports_of_one_test_that_once_meant_something_else_mean_the_same():
     """The cases of four students, in one home."""
     cases: list[tuple[list[Telling], list[int]]] = [

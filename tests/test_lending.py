@@ -91,6 +91,7 @@ def test_one_by_one_and_together_give_the_same(loaded: Home, together: Home, tmp
     assert all(ours[name].equals(theirs[name]) for name in theirs)
 
 
+@pytest.mark.slow
 def test_a_correction_moves_the_decisions_of_those_who_borrow_and_nothing_else_of_theirs(
     together: Home, tmp_path: Path
 ):

@@ -119,6 +119,7 @@ def test_every_asset_has_words_columns_an_owner_and_a_freshness_policy():
         assert spec.key.path[-1] == "warehouse" or all(column.description for column in schema.columns)
 
 
+@pytest.mark.slow
 def test_definitions_load_where_there_is_no_home(tmp_path: Path):
     environment = {name: value for name, value in os.environ.items() if name not in ("TIERLINE_HOME", "DAGSTER_HOME")}
     code = "import pipelines.definitions, sys; print('great_expectations' in sys.modules)"
@@ -196,6 +197,7 @@ def test_a_second_run_changes_nothing_and_still_says_what_waits(three_districts:
     assert checks["marts/tier_summary reconciliation"].passed and checks["marts/classroom_flag plausible"].passed
 
 
+@pytest.mark.slow
 def test_the_past_is_rebuilt_beside_the_present(three_districts: tuple[Home, Run, Run], tmp_path: Path):
     home, (first, _), _ = three_districts
     last = max(row["recorded_at"] for load in first.loads.values() for row in load.rows)
@@ -206,6 +208,7 @@ def test_the_past_is_rebuilt_beside_the_present(three_districts: tuple[Home, Run
         assert past.execute(query).fetchall() == now.execute(query).fetchall()
 
 
+@pytest.mark.slow
 def test_a_held_school_year_keeps_its_last_good_version_and_is_told_until_it_is_good(
     tmp_path: Path, instance: dg.DagsterInstance
 ):

@@ -168,6 +168,7 @@ def test_a_calendar_counts_for_its_year_and_closed_windows_keep_theirs(place: Pl
     assert set(levels(place)) == {"fall", "winter"}
 
 
+@pytest.mark.slow
 def test_a_past_day_is_rebuilt_with_its_policy(place: Place, tmp_path: Path):
     then = place.clock.now
     place.set_policy(policy(25, 'retroactive = true\nreason = "The board corrected the cut."\n'))

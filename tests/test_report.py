@@ -184,6 +184,7 @@ def test_a_new_report_takes_the_place_of_the_old_and_leaves_nothing_beside(
     assert not (built.folder / "old.html").exists()
 
 
+@pytest.mark.slow
 def test_a_report_that_fails_leaves_the_old_one(lived: Lived, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     (tmp_path / lived.district).mkdir()
     (tmp_path / lived.district / "old.html").touch()

@@ -33,6 +33,7 @@ def test_the_page_has_the_table_of_flags_that_the_code_gives():
     assert validation.flag_section() in PAGE.read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 def test_posteriors_under_the_true_parameters_are_calibrated():
     rows = simulated.findings(WORLD["parameters known"], 400, seed=3)
     for quantity in validation.QUANTITIES:

@@ -255,6 +255,7 @@ def test_each_term_is_judged_by_itself(place: Place):
     assert row["status"] == "held"  # 12 of 20, though 4 % of the file
 
 
+@pytest.mark.slow
 def test_a_confirmed_extract_loads_and_withdraws_at_once(place: Place):
     load(place, DAYS[0], *rows_of(MANY), *rows_of([201, 202], school="Oak"))
     held = load(place, DAYS[1], *rows_of(range(1, 81)))

@@ -93,6 +93,7 @@ def test_a_year_starts_from_the_last_tiers_of_the_year_before(place: Place):
     ]
 
 
+@pytest.mark.slow
 def test_a_correction_of_a_last_tier_is_told_to_what_follows_and_to_nothing_else(place: Place):
     before = files(place, "2026")
     (signals,) = place.projections.read(SchoolSignal, ["d1"], ["2026"]).collect().to_dicts()
@@ -144,6 +145,7 @@ def test_the_years_may_arrive_in_any_order(at_once: Place, tmp_path: Path, order
     assert_same(at_once.tables(), by_and_by.tables())
 
 
+@pytest.mark.slow
 def test_one_year_alone_may_be_brought_up_to_date_and_the_next_one_later(place: Place):
     for name, text in OF_A_LAST_TIER.items():
         place.load(name, text)

@@ -39,8 +39,8 @@ _LOST = 12
 """Cells for which another proof is sought before a cell is released again."""
 _ROUNDS = 12
 """Pairs of tables tried on many cells at once, before cells are sought one by one."""
-_CUTS = 40
-"""Rounds of cuts before the cheapest pattern is given up for a cheap one."""
+_CUTS = 500
+"""Cuts after which the cheapest pattern is given up for a cheap one: with so many it takes long to find."""
 _NUDGE = 1e-3
 """How far a shown cell may move while cuts are sought: of all proofs that one is found that rests on fewest cells."""
 _SLACK = 1e-6
@@ -402,7 +402,7 @@ class _Block:
 
     def _at_once(self, needy: Flags) -> Flags | None:
         """The cheapest pattern of all: cuts until the attacker fails everywhere."""
-        for _ in range(_CUTS):
+        while len(self.cuts) < _CUTS:
             try:
                 chosen = self._cheapest()
             except HardToFind:
