@@ -39,7 +39,7 @@ _LOST = 12
 """Cells for which another proof is sought before a cell is released again."""
 _ROUNDS = 12
 """Pairs of tables tried on many cells at once, before cells are sought one by one."""
-_CUTS = 250
+_CUTS = 500
 """Cuts after which the cheapest pattern is given up for a cheap one: with so many it takes long to find."""
 _NUDGE = 1e-3
 """How far a shown cell may move while cuts are sought: of all proofs that one is found that rests on fewest cells."""
