@@ -62,10 +62,11 @@ bench: bench-classes
 bench-classes: $(VENV)/.installed
 	$(BIN)/python -m benchmarks.classes
 
-# One statistic, then the declared set; what takes longest begins.
+# One statistic, then the declared set, then one window in bands; what takes longest begins.
 bench-state: $(VENV)/.installed
 	$(BIN)/python -m benchmarks.suppression --statistics need
 	$(BIN)/python -m benchmarks.suppression --statistics cycle_outcome tier need class_decision
+	$(BIN)/python -m benchmarks.suppression --mode bands --windows 1 --statistics cycle_outcome tier need class_decision
 
 # The peer writes true counts to log files: made-up tables alone, in a folder that is removed.
 bench-peer: $(VENV)/.installed

@@ -19,35 +19,33 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from transforms.audit import audit
+from schemas.publication import publication
+from transforms.audit import AuditReport, audit
 from transforms.publication import Layout, Rule, Table, aggregated, long, problem
+from transforms.releases import Mode, Question, as_told, audited, public_rows, question, released
 from transforms.suppression import suppress
 
 ROWS, COLUMNS, TABLES = 40, 9, 10
 TABLE = Layout(tables=(Table("table", ("row", "column")),))
-CROSSINGS = (
-    Table("school_grade", ("grade",), "school_id"),
-    Table("school_group", ("group",), "school_id"),
-    Table("district_grade_group", ("grade", "group"), "district_id"),
-)
-PLACES, APART = ("district_id", "school_id"), ("benchmark_window",)
-STATISTICS = {
-    "need": Layout(CROSSINGS, PLACES, APART, "students", ("in_need",)),
-    "tier": Layout(CROSSINGS, PLACES, APART, "students", ("tier_1", "tier_2", "tier_3")),
-    "cycle_outcome": Layout(CROSSINGS, PLACES, APART, "ended", ("adequate", "questionable", "poor", "no_conclusion")),
-    "class_decision": Layout(
-        (Table("district_grade", ("grade",), "district_id"),),
-        PLACES,
-        APART,
-        "classes",
-        ("none", "student", "classroom", "system", "undecided"),
-    ),
-}
-"""The declared set, with one kind of student group of eight values."""
+KIND = "race_ethnicity"
+"""The student group of the simulated state; the declared tables know more kinds."""
 SHARES = np.array([0.52, 0.33, 0.05, 0.04, 0.03, 0.015, 0.01, 0.005])
-"""Of the student groups of the state, one dominant in most schools."""
+"""Of the eight student groups of the state, one dominant in most schools."""
+STATISTICS = {each.name: question(each, publication(), [KIND]) for each in publication().statistics}
+"""The declared set."""
 GRADES, WINDOWS, PROCESSES = 6, 3, 2
 PLAIN = Rule(lower=0)
+IN_COUNTS = (
+    "{statistic}: {cells:,} cells, {primary:,} primary, {secondary_share:.1%} of the others withheld"
+    " ({forced_share:.1%} are the only company of a primary in a whole): suppressed in {made:.0f} s and"
+    " audited in {audit:.0f} s of processor; {by_witness:,} by witness, {by_solver:,} by solver,"
+    " {unprotected:,} unprotected, {findings:,} findings"
+)
+IN_BANDS = (
+    "{statistic} in bands: {cells:,} cells, {primary:,} of too few students, {secondary:,} withheld because a band was"
+    " too fine: made in {made:.0f} s and audited in {audit:.0f} s of processor; {by_witness:,} by witness,"
+    " {by_solver:,} by solver, {findings:,} findings"
+)
 
 
 def main() -> None:
@@ -58,6 +56,7 @@ def main() -> None:
     parser.add_argument("--schools", type=int, default=1800)
     parser.add_argument("--windows", type=int, default=WINDOWS)
     parser.add_argument("--statistics", choices=list(STATISTICS), nargs="+", default=["need"])
+    parser.add_argument("--mode", choices=["counts", "bands"], default="counts")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results"))
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
@@ -67,25 +66,21 @@ def main() -> None:
             print("{kind}: {ours} hidden in {seconds:.2f} s, peer {theirs} in {peer_seconds:.2f} s".format(**each))
         name, result = "peer", {"tables": tables}
     else:
-        result = state(arguments.districts, arguments.schools, arguments.windows, arguments.statistics)
+        result = state(arguments.districts, arguments.schools, arguments.windows, arguments.statistics, arguments.mode)
+        line = IN_BANDS if arguments.mode == "bands" else IN_COUNTS
         for each in result["statistics"]:
-            print(
-                "{statistic}: {cells:,} cells, {primary:,} primary, {secondary_share:.1%} of the others withheld"
-                " ({forced_share:.1%} are the only company of a primary in a whole): suppressed in {suppress:.0f} s and"
-                " audited in {audit:.0f} s of processor; {by_witness:,} by witness, {by_solver:,} by solver,"
-                " {unprotected:,} unprotected, {findings:,} findings".format(**each)
-            )
+            print(line.format(**each))
         print("in all {seconds:.0f} s on {processes} processes, {gibibytes:.1f} GiB".format(**result))
-        name = f"state-{arguments.districts}-{'-'.join(arguments.statistics)}"
+        name = f"state-{arguments.mode}-{arguments.districts}-{'-'.join(arguments.statistics)}"
     (arguments.out / f"suppression-{name}.json").write_text(json.dumps(result, indent=1) + "\n")
 
 
-def state(districts: int, schools: int, windows: int, statistics: Sequence[str]) -> dict[str, Any]:
-    """Statistics of a simulated state, suppressed and audited: windows apart, as they are published."""
+def state(districts: int, schools: int, windows: int, statistics: Sequence[str], mode: Mode) -> dict[str, Any]:
+    """Statistics of a simulated state, made fit to publish and audited: windows apart, as they are published."""
     begun = time.perf_counter()
     with ProcessPoolExecutor(PROCESSES) as pool:
         asked = {
-            name: [pool.submit(one_window, districts, schools, window, name) for window in range(windows)]
+            name: [pool.submit(one_window, districts, schools, window, name, mode) for window in range(windows)]
             for name in statistics
         }
         found = {name: [each.result() for each in tasks] for name, tasks in asked.items()}
@@ -104,15 +99,21 @@ def state(districts: int, schools: int, windows: int, statistics: Sequence[str])
     }
 
 
-def one_window(districts: int, schools: int, window: int, statistic: str) -> dict[str, float]:
+def one_window(districts: int, schools: int, window: int, statistic: str, mode: Mode) -> dict[str, float]:
     """Cells, what was withheld, seconds of processor and what the audit found."""
-    layout = STATISTICS[statistic]
-    counts = simulated(districts, schools, window, layout)
+    asked = STATISTICS[statistic]
+    counts = simulated(districts, schools, window, asked.layout)
+    found = in_bands(counts, asked) if mode == "bands" else in_counts(counts, asked.layout)
+    return {**found, "gibibytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20}
+
+
+def in_counts(counts: pl.DataFrame, layout: Layout) -> dict[str, float]:
+    """Mode B: what is withheld, and the audit of all of it."""
     made = problem([long(aggregated(counts, layout), layout)], layout)
     rule = Rule()
     (suppressed, _), pattern = timed(lambda: suppress(made, rule))
     seen = made.published(pattern.withheld, pattern.is_primary)
-    (audited, _), report = timed(lambda: audit(seen, rule, known=made.cells["value"].to_numpy()))
+    (seconds, _), report = timed(lambda: audit(seen, rule, known=made.cells["value"].to_numpy()))
     links = abs(made.relations)[(made.sums["over"] == "statistic").to_numpy()]
     return {
         "cells": len(made.cells),
@@ -120,12 +121,33 @@ def one_window(districts: int, schools: int, window: int, statistic: str) -> dic
         "secondary": int((pattern.withheld & ~pattern.is_primary).sum()),
         "forced": int(np.count_nonzero(links @ pattern.is_primary.astype(float) == 1)),
         "unprotected": int(pattern.unprotected.sum()),
-        "suppress": suppressed,
-        "audit": audited,
+        "made": suppressed,
+        **_audited(seconds, report),
+    }
+
+
+def in_bands(counts: pl.DataFrame, asked: Question) -> dict[str, float]:
+    """Mode A: bands, widened and withheld until the audit passes, and the audit of the public rows."""
+    (made, _), cells = timed(lambda: released(counts, asked, Rule(), "bands", "simulated"))
+    told = as_told(cells, public_rows(cells, "bands"), "bands")
+    (seconds, _), report = timed(lambda: audited([told], asked, Rule()))
+    reason = cells["reason"].fill_null("")
+    return {
+        "cells": len(cells),
+        "primary": int((reason == "too_few_students").sum()),
+        "secondary": int((reason == "band_too_fine").sum()),
+        "forced": 0,
+        "made": made,
+        **_audited(seconds, report),
+    }
+
+
+def _audited(seconds: float, report: AuditReport) -> dict[str, float]:
+    return {
+        "audit": seconds,
         "by_witness": report.by_witness,
         "by_solver": report.by_solver,
         "findings": len(report.findings),
-        "gibibytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,
     }
 
 
@@ -153,11 +175,14 @@ def simulated(districts: int, schools: int, window: int, layout: Layout) -> pl.D
         {"district_id": district[school], "school_id": school, "grade": grade, "group": group, layout.students: n}
         | {name: counted[:, at] for at, name in enumerate(layout.counts)}
     ).select(
+        pl.lit("2025-2026").alias("school_year"),
         pl.lit(str(window)).alias("benchmark_window"),
+        pl.lit("math").alias("measure"),
         pl.format("d{}", pl.col("district_id").cast(pl.String).str.zfill(4)).alias("district_id"),
         pl.format("s{}", pl.col("school_id").cast(pl.String).str.zfill(5)).alias("school_id"),
-        pl.col("grade", "group").cast(pl.String),
-        layout.students,
+        pl.col("grade").cast(pl.String),
+        pl.col("group").cast(pl.String).alias(KIND),
+        str(layout.students),
         *layout.counts,
     )
 

@@ -57,6 +57,14 @@ def test_the_cheapest_pattern_of_the_vector_is_found_and_passes():
     assert audit(made.published(pattern.withheld, pattern.is_primary), PLAIN).is_passed
 
 
+def test_what_a_subtraction_tells_takes_no_programme():
+    made = vector_table()
+    alone = withheld(made, VECTOR["table"]["primary"])
+    report = audit(made.published(alone, alone), PLAIN)
+    assert report.findings.filter(pl.col("rule") == "narrow").height == alone.sum()
+    assert (report.by_witness, report.by_solver) == (0, 0)
+
+
 def columns(values, key="part"):
     """One row per named value and their total, shown or not."""
     return pl.DataFrame({key: [None, *values], "count": [sum(values.values()), *values.values()]})

@@ -2,8 +2,9 @@
 
 Nothing here believes the solver that chose the cells. A cell passes only by a witness: two tables of whole numbers that
 agree with everything published, within the bounds an attacker knows, and lie far enough apart in that cell. Tables are
-found by linear programmes and believed after arithmetic in whole numbers; one pair serves many cells. What has no
-witness after that goes to the integer programme, cell by cell. No message holds a value.
+found by linear programmes and believed after arithmetic in whole numbers; one pair serves many cells. Subtraction
+alone says of most cells that are known too well that they are. What is neither goes to the integer programme, cell by
+cell. No message holds a value.
 """
 
 from collections.abc import Iterator, Sequence
@@ -26,6 +27,8 @@ _TOGETHER = 300
 """Cells, at least, of one linear programme over cells that sums do not link to others."""
 _ROUNDS = 12
 """Pairs of tables tried on many cells at once, before cells are sought one by one."""
+_SUBTRACTIONS = 100
+"""Times that bounds are narrowed by all sums, if they do not come to rest before."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +41,7 @@ class AuditReport:
     by_witness: int
     """Of them, proven by a pair of tables that served many."""
     by_solver: int
-    """Of them, settled by an integer programme of their own."""
+    """Of the others, those settled by an integer programme of their own; subtraction settles the rest."""
 
     @property
     def is_passed(self) -> bool:
@@ -63,6 +66,7 @@ def audit(published: Problem, rule: Rule, known: Whole | None = None) -> AuditRe
         return AuditReport(_named(published, attack.contradicted, "contradiction"), attack.count, 0, 0)
     attack.seek()
     by_witness = int(np.count_nonzero(attack.is_wide & attack.unknown))
+    by_solver = int(np.count_nonzero(~attack.is_settled))
     attack.settle()
     findings = [
         _named(published, _small(published, rule), "small"),
@@ -70,7 +74,7 @@ def audit(published: Problem, rule: Rule, known: Whole | None = None) -> AuditRe
         _named(published, _differences(published, rule, attack), "difference"),
         _named(published, ~attack.is_wide, "narrow"),
     ]
-    return AuditReport(pl.concat(findings), attack.count, by_witness, attack.count - by_witness)
+    return AuditReport(pl.concat(findings), attack.count, by_witness, by_solver)
 
 
 def audit_releases(releases: Sequence[pl.DataFrame], layout: Layout, rule: Rule) -> AuditReport:
@@ -173,17 +177,38 @@ class _Attack:
                 self.base[cells] = 0 if found is None else found
         self.low, self.high = self.base.copy(), self.base.copy()
         self.is_wide = self.need <= 0
+        if not self.contradicted.any():
+            self._subtract()
+        self.is_settled = self.is_wide | (self.most - self.least < self.need)
         self.near = self.far = self.base[self.late] - self.base[self.early]
         if not self.contradicted.any() and not self._is_table(self.base):
             self.contradicted = np.ones(len(self.unknown), bool)
         return not self.contradicted.any()
+
+    def _subtract(self) -> None:
+        """Narrow the bounds by every sum as far as the others in it allow, until nothing changes: what anybody can do.
+
+        Bounds only come closer, so they hold wherever this ends.
+        """
+        rows = self.relations.tocsr()
+        sums, cells, is_part = np.repeat(np.arange(rows.shape[0]), np.diff(rows.indptr)), rows.indices, rows.data > 0
+        for _ in range(_SUBTRACTIONS):
+            least, most = self.least[cells], self.most[cells]
+            low, high = np.where(is_part, least, -most), np.where(is_part, most, -least)
+            others_low = np.bincount(sums, low, rows.shape[0])[sums] - low
+            others_high = np.bincount(sums, high, rows.shape[0])[sums] - high
+            before = self.least.copy(), self.most.copy()
+            np.maximum.at(self.least, cells, np.where(is_part, -others_high, others_low).astype(np.int64))
+            np.minimum.at(self.most, cells, np.where(is_part, -others_low, others_high).astype(np.int64))
+            if np.array_equal(self.least, before[0]) and np.array_equal(self.most, before[1]):
+                break
 
     def seek(self) -> None:
         """Look for witnesses where they are soonest found: small tables, districts with others that help, then all."""
         small = [part for part in self.parts if len(part) <= _TOGETHER]
         for part in self.parts:
             if len(part) > _TOGETHER:
-                scopes = Scopes(self.published, part, self.unknown, self.is_wide)
+                scopes = Scopes(self.published, part, self.unknown, self.is_settled)
                 for each in chain(
                     scopes.tables(self.unknown),
                     scopes.districts(),
@@ -197,8 +222,8 @@ class _Attack:
 
     def settle(self) -> None:
         """Solve for every cell that has no witness yet, no further than it needs."""
-        for cell in np.flatnonzero(~self.is_wide):
-            if not self.is_wide[cell]:
+        for cell in np.flatnonzero(~self.is_settled):
+            if not self.is_settled[cell]:
                 self._solve(np.array([cell]), np.array([1.0]), float(self.need[cell]))
         for at in np.flatnonzero(self.near == self.far):
             self._solve(np.array([self.late[at], self.early[at]]), np.array([1.0, -1.0]))
@@ -227,8 +252,8 @@ class _Attack:
                 return
 
     def _seek(self, cells: Whole, own: Whole) -> None:
-        left = ~self.is_wide[cells]
-        if self.is_wide[own].all():
+        left = ~self.is_settled[cells]
+        if self.is_settled[own].all():
             return
         relations, _ = self._sums_of(cells)
         changes = MergedChanges(self.published.own[:, cells].tocsr())
@@ -242,14 +267,14 @@ class _Attack:
             direction = np.where(random.random(len(cells)) < 0.5, 1.0, -1.0) * left
             for sign in (1.0, -1.0):
                 self._keep(cells, relations, changes.furthest(sign * direction))
-            still = ~self.is_wide[cells]
+            still = ~self.is_settled[cells]
             is_slow = 4 * np.count_nonzero(still) > 3 * np.count_nonzero(left)
             left = still
             if is_slow or not left.any():
                 break
         for at in np.flatnonzero(left & np.isin(cells, own)):
             for sign in (1.0, -1.0):
-                if not self.is_wide[cells[at]]:
+                if not self.is_settled[cells[at]]:
                     self._keep(cells, relations, changes.path(int(at), sign, low, high))
 
     def _bounds(self, cells: Whole) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -265,6 +290,7 @@ class _Attack:
             self.low[cells] = np.minimum(self.low[cells], table)
             self.high[cells] = np.maximum(self.high[cells], table)
             self.is_wide[cells] = self.high[cells] - self.low[cells] >= self.need[cells]
+            self.is_settled[cells] |= self.is_wide[cells]
             if self.is_changed[cells].any():
                 every = self.base.copy()
                 every[cells] = table

@@ -77,9 +77,10 @@ def audited(releases: Sequence[pl.DataFrame], asked: Question, rule: Rule) -> Au
     reports = [_audit(made, rule) for made in _problems(releases, asked)]
     findings = pl.concat([each.findings for each in reports]).unique(maintain_order=True)
     cells, by_witness = sum(each.cells for each in reports), sum(each.by_witness for each in reports)
+    by_solver = sum(each.by_solver for each in reports)
     if _is_n_known(releases):
         findings = findings.filter(pl.col("statistic") != asked.layout.students)
-    return AuditReport(findings, cells, by_witness, cells - by_witness)
+    return AuditReport(findings, cells, by_witness, by_solver)
 
 
 def public_rows(cells: pl.DataFrame, mode: Mode) -> pl.DataFrame:
