@@ -10,7 +10,7 @@ import pytest
 
 from tests.parsing import SAMPLES
 from tests.reference_attack import every_table
-from transforms.audit import audit, audit_releases, band_bounds, intervals
+from transforms.audit import _Attack, audit, audit_releases, band_bounds, intervals
 from transforms.bands import nces_bands, safe_bands
 from transforms.publication import Layout, Rule, Table, aggregated, long, problem
 from transforms.suppression import suppress
@@ -234,6 +234,56 @@ def test_intervals_are_those_of_every_table_there_is(seed):
     found = intervals(replace(made, cells=bounded).published(hidden), PLAIN)
     tables = every_table(made.relations, low, high)
     assert found.rows() == [(int(at), tables[:, at].min(), tables[:, at].max()) for at in np.flatnonzero(hidden)]
+
+
+TWO_WAYS = Layout(
+    (Table("grades", ("grade",), "school_id"), Table("groups", ("group",), "school_id")),
+    places=("district_id", "school_id"),
+    students="n",
+    counts=("x", "y", "z"),
+)
+
+
+def random_bands(seed):
+    """Two districts of two schools, n known and every count within a random band."""
+    rng = np.random.default_rng(seed)
+    finest = pl.DataFrame(
+        {
+            "district_id": np.repeat(["a", "b"], 8),
+            "school_id": np.repeat(["a1", "a2", "b1", "b2"], 4),
+            "grade": np.tile(["3", "3", "4", "4"], 4),
+            "group": np.tile(["p", "q"], 8),
+            **{name: rng.integers(0, 5, 16) for name in TWO_WAYS.counts},
+        }
+    ).with_columns(n=pl.sum_horizontal(TWO_WAYS.counts))
+    made = problem([long(aggregated(finest, TWO_WAYS), TWO_WAYS)], TWO_WAYS)
+    value, is_whole = made.cells["value"].to_numpy(), (made.cells["kind"] == "students").to_numpy()
+    width = rng.integers(1, 4)
+    low, high = np.maximum(value - rng.integers(0, width + 1, len(value)), 0), value.copy()
+    high += rng.integers(0, width + 1, len(value))
+    bounds = {
+        "low": pl.Series(np.where(is_whole, value, low)),
+        "high": pl.Series(np.where(is_whole, value, high)),
+    }
+    return replace(made, cells=made.cells.with_columns(**bounds)).published(np.ones(len(value), bool), ~is_whole)
+
+
+@pytest.mark.parametrize(("seed", "asked"), [(0, False), (49, True), (100, True)])
+def test_bands_are_too_narrow_where_the_integer_programme_says_so(seed, asked):
+    made = random_bands(seed)
+    report = audit(made, PLAIN)
+    of = made.cells.with_row_index("cell", 0).with_columns(pl.col("cell").cast(pl.Int64))
+    exact = intervals(made, PLAIN).join(of.select("cell", *TWO_WAYS.keys, "statistic", "kind"), on="cell")
+    narrow = exact.filter(pl.col("high") - pl.col("low") < PLAIN.c_min - 1, pl.col("kind") != "students")
+    found = report.findings.filter(pl.col("rule") == "narrow")
+    keys = [*TWO_WAYS.keys, "statistic"]
+    assert set(found.select(keys).rows()) == set(narrow.select(keys).rows())
+    assert (report.by_solver > 0) == asked, "some are neither told by subtraction nor opened by a witness"
+    attack = _Attack(made, PLAIN)
+    attack.begin(None)
+    at_home = {int(cell) for cell in np.flatnonzero(attack.need) if attack.is_narrow_at_home(int(cell))}
+    assert at_home <= set(narrow["cell"])
+    assert not asked or at_home, "what a place proves by itself is told apart"
 
 
 NYC = SAMPLES / "nyc_math_suppressed" / "math_test_results_staten_island.csv.gz"

@@ -27,6 +27,8 @@ _TOGETHER = 300
 """Cells, at least, of one linear programme over cells that sums do not link to others."""
 _ROUNDS = 12
 """Pairs of tables tried on many cells at once, before cells are sought one by one."""
+_SEEN = 50
+"""Of so many cells one must be sought, or they are not tried at once."""
 _SUBTRACTIONS = 100
 """Times that bounds are narrowed by all sums, if they do not come to rest before."""
 
@@ -215,6 +217,8 @@ class _Attack:
                     scopes.crossings(with_alike=True),
                     scopes.helped(with_whole=False),
                     scopes.helped(with_whole=True),
+                    scopes.across(),
+                    scopes.everything(),
                 ):
                     self._seek(each.cells[self.unknown[each.cells]], each.own)
         for cells in _together(small):
@@ -223,10 +227,28 @@ class _Attack:
     def settle(self) -> None:
         """Solve for every cell that has no witness yet, no further than it needs."""
         for cell in np.flatnonzero(~self.is_settled):
-            if not self.is_settled[cell]:
+            if not self.is_settled[cell] and not self.is_narrow_at_home(int(cell)):
                 self._solve(np.array([cell]), np.array([1.0]), float(self.need[cell]))
         for at in np.flatnonzero(self.near == self.far):
             self._solve(np.array([self.late[at], self.early[at]]), np.array([1.0, -1.0]))
+
+    def is_narrow_at_home(self, cell: int) -> bool:
+        """The sums of its own place, or district, prove that a cell is known too well, whatever goes on outside."""
+        part = self.parts[self.part[cell]]
+        for home in (self.published.cells["place"].to_numpy(), self.published.cells["block"].to_numpy()):
+            cells = part[home[part] == home[cell]]
+            outside = self.unknown & (home != home[cell])
+            relations, rows = self._sums_of(cells)
+            relations = relations[abs(self.relations[rows]) @ outside.astype(float) == 0]
+            low, high = self._bounds(cells)
+            at, need = int(np.searchsorted(cells, cell)), float(self.need[cell])
+            low[at], high[at] = max(low[at], -need), min(high[at], need)
+            direction = np.zeros(len(cells))
+            direction[at] = 1.0
+            up, down = (furthest_whole(relations, low, high, sign * direction) for sign in (1.0, -1.0))
+            if up is not None and down is not None and up[at] - down[at] < need:
+                return True
+        return False
 
     def solve(self, cell: int) -> None:
         """Find the tables with the least and the greatest whole number of one cell."""
@@ -262,7 +284,7 @@ class _Attack:
         need = self.need[cells].astype(float)
         # No further than a cell needs: what one does not take another can.
         near, far = np.maximum(low, -need), np.minimum(high, need)
-        for _ in range(_ROUNDS):
+        for _ in range(_ROUNDS if _SEEN * np.count_nonzero(left) > len(cells) else 0):
             changes.bound(np.where(left, near, low), np.where(left, far, high))
             direction = np.where(random.random(len(cells)) < 0.5, 1.0, -1.0) * left
             for sign in (1.0, -1.0):

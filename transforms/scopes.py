@@ -20,6 +20,8 @@ _TOGETHER = 300
 """Cells of one table; a larger one is looked at by some places at a time."""
 _HELPERS = 2
 """Districts, the largest, that help every other: what is withheld there serves many."""
+_ACROSS = 16
+"""Districts, the largest, of which only what they cross helps: the whole's rare crossings lie there."""
 _NEAR = 10
 """Lowest places of each of these that help along."""
 
@@ -93,7 +95,7 @@ class Scopes:
         """One district with all its places, the largest first: with the largest other, then with more and the whole.
 
         Args:
-            with_whole: The whole, and more districts that help; and at last everything at once.
+            with_whole: The whole, and more districts that help.
         """
         of = self.of_district
         for at, own in reversed([*enumerate(of)]):
@@ -106,8 +108,18 @@ class Scopes:
         if with_whole and self._is_needy(self.whole):
             cells = np.sort(np.concatenate([*of[-_HELPERS - 1 :], self.whole]))
             yield Part(cells, cells)
-        every = np.sort(np.concatenate([*of, self.whole]))
-        if with_whole and self._is_needy(every):
+
+    def across(self) -> Iterator[Part]:
+        """One district with all its places, the whole, and what the largest, then all, districts cross."""
+        for inner in (self.inner[-_ACROSS:], self.inner):
+            for own in self.of_district:
+                if self._is_needy(own):
+                    yield Part(np.unique(np.concatenate([own, *inner, self.whole])), own)
+
+    def everything(self) -> Iterator[Part]:
+        """All at once."""
+        every = np.sort(np.concatenate([*self.of_district, self.whole]))
+        if self._is_needy(every):
             yield Part(every, every)
 
     def _near(self, cells: Cells) -> Cells:

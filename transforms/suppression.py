@@ -108,7 +108,10 @@ def _protect_in_steps(state: "_State", scopes: Scopes, part: Cells) -> None:
         for each in scopes.crossings(with_alike=True):
             state.prove(each)
         for each in chain(
-            scopes.crossings(with_alike=False), scopes.helped(with_whole=False), scopes.helped(with_whole=True)
+            scopes.crossings(with_alike=False),
+            scopes.helped(with_whole=False),
+            scopes.helped(with_whole=True),
+            scopes.everything(),
         ):
             state.protect(each)
         is_complete = not state.enlarge(part)
