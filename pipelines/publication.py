@@ -1,7 +1,7 @@
 """Publishing a state's aggregates: true counts, what is said of them, the audit, and only then files."""
 
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from importlib.metadata import version
@@ -97,7 +97,7 @@ def publish_state(home: Home, asked: Asked, out: Path | None = None, tell: Tell 
         made.append(cells)
         rows.append(told)
         reports[statistic.name] = report
-    _require_passed(reports)
+    _require_passed(reports, _other_modes(home, asked, *window))
     cells = pl.concat(made)
     if same:
         _require_worth(cells, _of_window(same[-1], *window), rule)
@@ -171,7 +171,14 @@ def _release(
     return cells, rows, audited([*before, as_told(cells, rows, mode)], asked, rule)
 
 
-def _require_passed(reports: Mapping[str, AuditReport]) -> None:
+def _other_modes(home: Home, asked: Asked, year: str, window: str) -> set[str]:
+    """Modes in which the window is public already, but for the one asked for."""
+    every = (each.about for each in registered(home))
+    same = {about["mode"] for about in every if (about["school_year"], about["benchmark_window"]) == (year, window)}
+    return same - {asked.mode}
+
+
+def _require_passed(reports: Mapping[str, AuditReport], others: Collection[str]) -> None:
     lines = [
         f"{name}: {', '.join(f'{key} {value}' for key, value in found.items() if value is not None)}"
         for name, report in reports.items()
@@ -180,7 +187,15 @@ def _require_passed(reports: Mapping[str, AuditReport]) -> None:
     if lines:
         more = f"\nand {len(lines) - MOST_NAMED} more" if len(lines) > MOST_NAMED else ""
         told = "\n".join(lines[:MOST_NAMED])
-        raise PublicationRefused(f"The audit did not pass, so no file was written. What it could prove:\n{told}{more}")
+        beside = (
+            f" This window is public in {', '.join(sorted(others))} already, and both together tell more than either"
+            " may: as a rule a window is published in one mode."
+            if others
+            else ""
+        )
+        raise PublicationRefused(
+            f"The audit did not pass, so no file was written.{beside} What it could prove:\n{told}{more}"
+        )
 
 
 def _require_worth(cells: pl.DataFrame, before: pl.DataFrame, rule: Rule) -> None:

@@ -257,6 +257,14 @@ def test_the_recoverable_cells_of_a_published_file_are_found(tmp_path: Path):
     assert found.height >= 4 * alone.height
 
 
+def test_a_second_mode_that_the_audit_refuses_is_told_why(home: Home, tmp_path: Path):
+    publish_state(home, WINTER, tmp_path / "out")
+    with pytest.raises(PublicationRefused, match=r"public in bands already.*one mode") as refused:
+        publish_state(home, COUNTS, tmp_path / "counts")
+    assert "rule narrow" in str(refused.value)
+    assert not (tmp_path / "counts").exists()
+
+
 @pytest.mark.parametrize("mode", ["counts", "bands"])
 def test_public_files_are_audited_as_a_stranger_reads_them(
     home: Home, tmp_path: Path, mode: str, monkeypatch: pytest.MonkeyPatch
