@@ -80,8 +80,10 @@ def publish_state(home: Home, asked: Asked, out: Path | None = None, tell: Tell 
     with tempfile.TemporaryDirectory(prefix="tierline-") as folder:
         tables, descriptions, moment = _known(home, asked.as_of, Path(folder))
     window = _window(home, asked, tables[TierPlacement], moment)
-    earlier = [_of_window(each, *window) for each in registered(home)]
-    same = [each for each in registered(home) if _is_again(each, asked, *window)]
+    public = registered(home)
+    earlier = [_of_window(each, *window) for each in public]
+    beside = [each for each in public if (each.about["school_year"], each.about["benchmark_window"]) == window]
+    same = [each for each in beside if each.about["mode"] == asked.mode]
     name = f"{'-'.join(window)}-{asked.mode}"
     if same and not asked.is_correction:
         raise NothingToPublish(
@@ -97,7 +99,7 @@ def publish_state(home: Home, asked: Asked, out: Path | None = None, tell: Tell 
         made.append(cells)
         rows.append(told)
         reports[statistic.name] = report
-    _require_passed(reports, _other_modes(home, asked, *window))
+    _require_passed(reports, {each.about["mode"] for each in beside} - {asked.mode})
     cells = pl.concat(made)
     if same:
         _require_worth(cells, _of_window(same[-1], *window), rule)
@@ -143,11 +145,6 @@ def _of_window(release: Release, year: str, window: str) -> pl.DataFrame:
     return release.cells.filter(pl.col("school_year") == year, pl.col("benchmark_window") == window)
 
 
-def _is_again(release: Release, asked: Asked, year: str, window: str) -> bool:
-    about = release.about
-    return (about["mode"], about["school_year"], about["benchmark_window"]) == (asked.mode, year, window)
-
-
 def _counts(
     tables: Found, descriptions: pl.DataFrame, rule: Rule, year: str, window: str
 ) -> Mapping[str, pl.DataFrame]:
@@ -169,13 +166,6 @@ def _release(
     cells = released(counts, asked, rule, mode, release_id, before)
     rows = public_rows(cells, mode)
     return cells, rows, audited([*before, as_told(cells, rows, mode)], asked, rule)
-
-
-def _other_modes(home: Home, asked: Asked, year: str, window: str) -> set[str]:
-    """Modes in which the window is public already, but for the one asked for."""
-    every = (each.about for each in registered(home))
-    same = {about["mode"] for about in every if (about["school_year"], about["benchmark_window"]) == (year, window)}
-    return same - {asked.mode}
 
 
 def _require_passed(reports: Mapping[str, AuditReport], others: Collection[str]) -> None:

@@ -39,7 +39,7 @@ class AuditReport:
 
     findings: pl.DataFrame
     cells: int
-    """Withheld cells, every one audited."""
+    """Withheld cells, and bands of small counts: every one audited."""
     by_witness: int
     """Of them, proven by a pair of tables that served many."""
     by_solver: int
@@ -67,7 +67,7 @@ def audit(published: Problem, rule: Rule, known: Whole | None = None) -> AuditRe
     if not attack.begin(known):
         return AuditReport(_named(published, attack.contradicted, "contradiction"), attack.count, 0, 0)
     attack.seek()
-    by_witness = int(np.count_nonzero(attack.is_wide & attack.unknown))
+    by_witness = int(np.count_nonzero(attack.is_wide & (attack.need > 0)))
     by_solver = int(np.count_nonzero(~attack.is_settled))
     attack.settle()
     findings = [
@@ -150,12 +150,12 @@ class _Attack:
         self.published, self.relations = published, published.relations
         self.columns = published.relations.tocsc()
         self.unknown = ~cells["shown"].to_numpy()
-        self.count = int(np.count_nonzero(self.unknown))
         self.shown = np.where(self.unknown, 0, cells["value"].fill_null(0).to_numpy())
         least = cells.select(pl.col("low").fill_null(pl.Series(rule.least(cells["kind"])))).to_series().to_numpy()
         most = cells["high"].fill_null(published.ceiling).to_numpy()
         self.least, self.most = np.where(self.unknown, least, self.shown), np.where(self.unknown, most, self.shown)
         self.need = np.where(self.unknown, _needed(cells, rule), 0)
+        self.count = int(np.count_nonzero(self.need > 0))
         self.parts = components(published, self.unknown)
         self.part = np.full(len(cells), -1)
         for number, each in enumerate(self.parts):
@@ -237,6 +237,8 @@ class _Attack:
         part = self.parts[self.part[cell]]
         for home in (self.published.cells["place"].to_numpy(), self.published.cells["block"].to_numpy()):
             cells = part[home[part] == home[cell]]
+            if len(cells) == len(part):
+                return False  # the programme of all that is linked says it at once
             outside = self.unknown & (home != home[cell])
             relations, rows = self._sums_of(cells)
             relations = relations[abs(self.relations[rows]) @ outside.astype(float) == 0]
